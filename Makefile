@@ -1,0 +1,63 @@
+# `make demo` and `make test` are all one needs; both do their own set-up. `make help` lists the rest.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup up demo test unit integration e2e check format token requirements clean
+
+help: ## What there is to make
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(READY) ## Install what is pinned into .venv (every other target does it by itself)
+
+$(READY): requirements-dev.txt .python-version
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 13))' 2>/dev/null || \
+		{ echo "Atelier needs Python 3.13: make PYTHON=/path/to/python3.13 $(MAKECMDGOALS)" >&2; exit 1; }
+	@echo "setting up $(VENV)"
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --require-hashes -r requirements-dev.txt
+	@touch $@
+
+up: $(READY) ## Start the local cloud and keep it up until Ctrl-C
+	@$(BIN)/python -m local.up
+
+demo: $(READY) ## Walk the main job on a local cloud of its own; the media go to demo-output/
+	@$(BIN)/python -m local.demo
+
+test: $(READY) ## All tests: unit, integration, end to end, faults
+	@$(BIN)/python -m pytest tests
+
+unit: $(READY) ## The tests that need no cloud
+	@$(BIN)/python -m pytest tests/unit
+
+check: $(READY) ## Lint, types, template
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/cfn-lint template.yaml
+	@SAM_CLI_TELEMETRY=0 AWS_DEFAULT_REGION=us-east-1 $(BIN)/sam validate --lint
+	@$(BIN)/python -m pytest -q tests/unit/test_architecture.py
+
+format: $(READY) ## Let ruff put the code into shape
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+# make -s token SUB=carol SCOPE=studio TTL=3600
+SUB ?= alice
+SCOPE ?= studio
+TTL ?= 3600
+token: $(READY) ## Print a JWT for the local cloud that is up (SUB, SCOPE, TTL)
+	@$(BIN)/python -m local.tokens "$(SUB)" "$(SCOPE)" "$(TTL)"
+
+COMPILE = uv pip compile --quiet --universal --python-version 3.13 --generate-hashes --no-emit-index-url --no-header
+requirements: $(READY) ## Pin the requirements anew from the .in files
+	@$(BIN)/$(COMPILE) --upgrade requirements-dev.in -o requirements-dev.txt
+	@cd layers/dependencies && ../../$(BIN)/$(COMPILE) -c ../../requirements-dev.txt requirements.in -o requirements.txt
+	@cd layers/media && ../../$(BIN)/$(COMPILE) -c ../../requirements-dev.txt requirements.in -o requirements.txt
+
+clean: ## Remove everything that was made here
+	@rm -rf $(VENV) .aws-sam .local demo-output .mypy_cache .ruff_cache .pytest_cache .hypothesis
