@@ -1,0 +1,113 @@
+"""What can go wrong for a caller of the HTTP API: one tree, answered in one place (`web.handler`) as RFC 9457 problems.
+
+    Problem
+    ├── BadRequest            400  malformed_json, bad_cursor, bad_idempotency_key
+    ├── Unauthorized          401  unauthorized
+    ├── InsufficientCredits   402  insufficient_credits      (needed, available)
+    ├── Forbidden             403  forbidden
+    ├── NotFound              404  not_found
+    ├── PayloadTooLarge       413  payload_too_large
+    ├── UnsupportedMediaType  415  unsupported_media_type
+    ├── Invalid               422  invalid_request, idempotency_key_reused   (errors[{pointer, detail}])
+    ├── InternalError         500  internal_error
+    └── Unavailable           503  unconfigured, busy        (Retry-After)
+
+`code` is stable and for programs, `detail` is for people. A 5xx says nothing of the inside: that is in the log, under
+the same request id.
+"""
+
+from typing import Any, ClassVar
+
+
+class Problem(Exception):
+    """A refusal with an HTTP status; `fields` are added to the problem document, `headers` to the answer."""
+
+    status: ClassVar[int] = 500
+    title: ClassVar[str] = "Internal error"
+    code: str = "internal_error"
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        code: str | None = None,
+        fields: dict[str, Any] | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.code = code or type(self).code
+        self.fields = fields or {}
+        self.headers = headers or {}
+
+    def document(self, request_id: str) -> dict[str, Any]:
+        """The `application/problem+json` body."""
+        return {
+            "type": f"urn:atelier:problem:{self.code}",
+            "title": self.title,
+            "status": self.status,
+            "code": self.code,
+            "detail": self.detail,
+            "request_id": request_id,
+            **self.fields,
+        }
+
+
+class BadRequest(Problem):
+    status, title, code = 400, "Bad request", "bad_request"
+
+
+class Unauthorized(Problem):
+    """Every flaw of a token gives the same answer; the log says which it was."""
+
+    status, title, code = 401, "Unauthorized", "unauthorized"
+
+    def __init__(self) -> None:
+        super().__init__("A valid bearer token is needed.", headers={"www-authenticate": "Bearer"})
+
+
+class InsufficientCredits(Problem):
+    status, title, code = 402, "Insufficient credits", "insufficient_credits"
+
+    def __init__(self, *, needed: int, available: int) -> None:
+        super().__init__(
+            f"This needs {needed} credits and {available} are available.",
+            fields={"needed": needed, "available": available},
+        )
+
+
+class Forbidden(Problem):
+    status, title, code = 403, "Forbidden", "forbidden"
+
+
+class NotFound(Problem):
+    status, title, code = 404, "Not found", "not_found"
+
+
+class PayloadTooLarge(Problem):
+    status, title, code = 413, "Payload too large", "payload_too_large"
+
+
+class UnsupportedMediaType(Problem):
+    status, title, code = 415, "Unsupported media type", "unsupported_media_type"
+
+
+class Invalid(Problem):
+    """`errors` point into the request: `{"pointer": "/prompt", "detail": "…"}` (RFC 6901)."""
+
+    status, title, code = 422, "Invalid request", "invalid_request"
+
+    def __init__(self, detail: str, *, errors: list[dict[str, str]], code: str | None = None) -> None:
+        super().__init__(detail, code=code, fields={"errors": errors})
+        self.errors = errors
+
+
+class InternalError(Problem):
+    status, title, code = 500, "Internal error", "internal_error"
+
+
+class Unavailable(Problem):
+    status, title, code = 503, "Service unavailable", "unavailable"
+
+    def __init__(self, detail: str, *, code: str, retry_after: int = 30) -> None:
+        super().__init__(detail, code=code, headers={"retry-after": str(retry_after)})
