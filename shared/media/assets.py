@@ -1,0 +1,160 @@
+"""Assets: the files we keep. The bytes are in the media bucket, what is known of them in the assets table."""
+
+import hashlib
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO, Literal, cast
+
+from boto3.s3.transfer import TransferConfig
+
+from shared.core import aws, dynamo
+from shared.core.clock import iso
+from shared.core.dynamo import Item
+from shared.core.settings import settings
+from shared.media import images
+from shared.media.fetch import Download, Unreadable
+from shared.media.images import NotAnImage
+from shared.media.types import EXTENSIONS, HEAD_BYTES, sniff
+
+Family = Literal["image"]
+
+URL_TTL_S = 3600
+PART_BYTES = 8 * 1024 * 1024
+# One part in memory at a time: the transfer runs in the calling thread.
+TRANSFER = TransferConfig(multipart_threshold=PART_BYTES, multipart_chunksize=PART_BYTES, use_threads=False)
+
+
+class BadOutput(Exception):
+    """The file is not what it should be; `worth_retrying` unless a second download could not change that."""
+
+    def __init__(self, detail: str, *, worth_retrying: bool = True) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.worth_retrying = worth_retrying
+
+
+@dataclass(frozen=True)
+class Asset:
+    """A stored file. Sizes are bytes and pixels, durations seconds; `sha256` is of the whole file, in hex."""
+
+    id: str
+    account: str
+    job_id: str
+    kind: str
+    content_type: str
+    key: str
+    bytes: int
+    sha256: str
+    created_at: str
+    width: int | None = None
+    height: int | None = None
+    duration_s: float | None = None
+
+    @staticmethod
+    def of(item: Item) -> "Asset":
+        return Asset(**{name: item.get(name) for name in Asset.__dataclass_fields__})  # type: ignore[arg-type]
+
+
+def store(
+    download: Download,
+    *,
+    asset_id: str,
+    account: str,
+    job_id: str,
+    kind: str,
+    family: Family,
+    largest: int,
+    now: float,
+) -> Asset:
+    """Stream a download into the bucket and make its asset.
+
+    Raises BadOutput when it has more than `largest` bytes, is not of the media `family`, does not decode, or ended too
+    early. Storing the same id again writes the same key: a repeat overwrites, it never doubles.
+    """
+    if download.length is not None and download.length > largest:
+        raise BadOutput(f"the file has {download.length} bytes, {largest} are allowed", worth_retrying=False)
+    with tempfile.TemporaryFile() as copy:
+        stream = _Measured(download.chunks, largest, copy)
+        try:
+            content_type = sniff(stream.head())
+            if content_type is None or not content_type.startswith(f"{family}/"):
+                raise BadOutput(f"the file is no {family}")
+            key = f"assets/{asset_id}{EXTENSIONS[content_type]}"
+            # boto3 wants a whole file object; of one that it cannot seek in, it only ever calls read().
+            source = cast(BinaryIO, stream)
+            options = {"ContentType": content_type}
+            aws.s3().upload_fileobj(source, settings().media_bucket, key, ExtraArgs=options, Config=TRANSFER)
+        except Unreadable as error:
+            raise BadOutput(str(error)) from error
+        if download.length is not None and download.length != stream.bytes:
+            raise BadOutput(f"the file has {stream.bytes} of {download.length} bytes")
+        try:
+            width, height = images.measure(copy, content_type)
+        except NotAnImage as error:
+            raise BadOutput(f"the file does not decode: {error}") from error
+    asset = Asset(
+        id=asset_id,
+        account=account,
+        job_id=job_id,
+        kind=kind,
+        content_type=content_type,
+        key=key,
+        bytes=stream.bytes,
+        sha256=stream.sha256.hexdigest(),
+        created_at=iso(now),
+        width=width,
+        height=height,
+    )
+    item = dynamo.attributes({name: value for name, value in vars(asset).items() if value is not None})
+    aws.dynamodb().put_item(TableName=settings().assets_table, Item=item)
+    return asset
+
+
+def find(asset_id: str, *, account: str) -> Asset | None:
+    """The asset, if the account has it."""
+    item = dynamo.get(settings().assets_table, {"id": asset_id})
+    return Asset.of(item) if item and item["account"] == account else None
+
+
+def url(key: str) -> str:
+    """A presigned GET URL, good for an hour at the most (and never longer than the function's own session)."""
+    return aws.s3().generate_presigned_url(
+        "get_object", Params={"Bucket": settings().media_bucket, "Key": key}, ExpiresIn=URL_TTL_S
+    )
+
+
+class _Measured:
+    """The chunks of a download as something to read from: counted, hashed, capped, and copied to a temporary file."""
+
+    def __init__(self, chunks: Iterator[bytes], largest: int, copy: BinaryIO) -> None:
+        self._chunks = chunks
+        self._largest = largest
+        self._copy = copy
+        self._buffer = bytearray()
+        self.bytes = 0
+        self.sha256 = hashlib.sha256()
+
+    def head(self) -> bytes:
+        """The first bytes, which `read` will give again."""
+        self._fill(HEAD_BYTES)
+        return bytes(self._buffer[:HEAD_BYTES])
+
+    def read(self, size: int = -1) -> bytes:
+        self._fill(size)
+        end = len(self._buffer) if size < 0 else size
+        data = bytes(self._buffer[:end])
+        del self._buffer[:end]
+        return data
+
+    def _fill(self, size: int) -> None:
+        while size < 0 or len(self._buffer) < size:
+            chunk = next(self._chunks, None)
+            if chunk is None:
+                return
+            self.bytes += len(chunk)
+            if self.bytes > self._largest:
+                raise BadOutput(f"the file has more than {self._largest} bytes", worth_retrying=False)
+            self.sha256.update(chunk)
+            self._copy.write(chunk)
+            self._buffer += chunk
