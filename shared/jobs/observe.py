@@ -1,0 +1,118 @@
+"""What a provider says of a prediction, by webhook or when asked, written down once and passed on."""
+
+from dataclasses import replace
+
+from shared.core.clock import now as current_time
+from shared.core.dynamo import Refused
+from shared.core.log import count, logger
+from shared.jobs import decide, table, workflow
+from shared.jobs.steps import Step, fail
+from shared.jobs.table import Job
+from shared.providers.outcomes import Gone, Prediction, ProviderError
+from shared.providers.registry import PROVIDERS
+
+
+class UnknownJob(LookupError):
+    """There is no such job with this provider."""
+
+
+def deliver(job_id: str, provider: str, prediction: Prediction) -> None:
+    """A webhook's news: record it and wake the workflow. Repeated, reordered and late news change nothing more.
+
+    Raises UnknownJob.
+    """
+    now = current_time()
+    logger.append_keys(job_id=job_id)
+    try:
+        if prediction.ended:
+            workflow.wake(table.record_result(job_id, provider, prediction, now))
+            logger.info("result recorded", prediction=prediction.id, status=prediction.status)
+        else:
+            table.adopt(job_id, prediction, now)
+    except Refused as refused:
+        job = table.met(refused)
+        if job is None or job.provider != provider:
+            raise UnknownJob(job_id) from refused
+        _not_news(job, prediction, now)
+
+
+def _not_news(job: Job, prediction: Prediction, now: float) -> None:
+    """The job knows this already, has another prediction, or is over."""
+    if job.prediction is not None and job.prediction != prediction.id:
+        logger.error("webhook of a prediction too many", prediction=prediction.id, known=job.prediction)
+        count("SurplusPrediction")
+    elif job.terminal and job.status != "succeeded" and prediction.status == "succeeded" and prediction.outputs:
+        _late(job, prediction, now)
+    elif job.result is not None and not job.terminal:
+        # The first delivery may have died between writing and waking.
+        workflow.wake(job)
+    else:
+        logger.info("webhook brings nothing new", status=job.status, told=prediction.status)
+
+
+def _late(job: Job, prediction: Prediction, now: float) -> None:
+    """A success after the job's end: its files are kept for the account, and nothing is charged."""
+    try:
+        job = table.record_late_result(job, prediction, now)
+    except Refused:
+        logger.info("late success is known already")
+    else:
+        logger.error("success after the end", ended=job.status, prediction=prediction.id)
+        count("LateSuccess")
+    workflow.start(job, Step("store"), called=f"{job.id}-late")
+
+
+def poll(job: Job) -> Step:
+    """The workflow's Poll step: ask the provider, and decide by what it says and by the job's deadlines."""
+    now = current_time()
+    if job.terminal:
+        return Step("done")
+    if job.result is not None:
+        return decide.of_result(job, now)
+    if job.prediction is None:
+        return Step("submit")
+    try:
+        prediction = _ask(job, job.prediction, stop=decide.should_stop(job, now))
+    except Gone as error:
+        logger.error("prediction is gone", prediction=job.prediction)
+        return fail("failed", error.code, "The provider no longer knows of this work.")
+    except ProviderError as error:
+        logger.warning("provider does not tell", reason=error.detail)
+        return decide.still_running(job, now)
+    if not prediction.ended:
+        return decide.still_running(job, now)
+    return decide.of_result(record(job, prediction), now)
+
+
+def record(job: Job, prediction: Prediction) -> Job:
+    """The job with the result, whether it is this one or one that a webhook brought meanwhile."""
+    try:
+        return table.record_result(job.id, job.provider, prediction, current_time())
+    except Refused as refused:
+        return table.met(refused) or replace(job, result=prediction)
+
+
+def _ask(job: Job, prediction_id: str, *, stop: bool) -> Prediction:
+    provider = PROVIDERS[job.provider]
+    connection = provider.connection()
+    prediction = provider.fetch(connection, prediction_id)
+    if prediction.ended or not stop:
+        return prediction
+    logger.info("asking the provider to cancel", prediction=prediction_id)
+    prediction = provider.cancel(connection, prediction_id)
+    return prediction if prediction.ended else provider.fetch(connection, prediction_id)
+
+
+def cancel(job: Job) -> Job:
+    """Ask the provider to stop the job's prediction; if it has, the workflow ends the job. The job as it is then."""
+    if job.prediction is None:
+        return job
+    try:
+        prediction = _ask(job, job.prediction, stop=True)
+    except ProviderError as error:
+        logger.warning("cancel did not reach the provider; the workflow asks again", reason=error.detail)
+        return job
+    if prediction.ended:
+        job = record(job, prediction)
+        workflow.wake(job)
+    return job

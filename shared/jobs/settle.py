@@ -1,0 +1,66 @@
+"""The end of a job: its terminal status and its money move in one transaction, once."""
+
+from collections.abc import Sequence
+
+from shared.core.clock import now as current_time
+from shared.core.dynamo import Refused, Write
+from shared.core.log import count, logger
+from shared.credits import ledger
+from shared.credits.ledger import Account, Change
+from shared.jobs import catalog, table
+from shared.jobs.status import Ending
+from shared.jobs.table import Job
+from shared.providers.outcomes import Failure
+
+
+def succeed(job: Job) -> Job:
+    """storing → succeeded; the hold is captured for what was delivered and the rest goes back."""
+    now = current_time()
+    model = catalog.models()[job.model]
+    charged = min(job.hold, model.price.of(len(job.assets)))
+
+    def decide(account: Account) -> tuple[Change, Sequence[Write]]:
+        change = ledger.capture(account, job=job.id, held=job.hold, amount=charged, now=now)
+        return change, [table.succeed(job, charged=charged, now=now)]
+
+    return _once(job, decide)
+
+
+def fail(job: Job, ending: Ending, failure: Failure) -> Job:
+    """unfinished → failed | canceled | timed_out; the whole hold goes back."""
+    now = current_time()
+
+    def decide(account: Account) -> tuple[Change, Sequence[Write]]:
+        change = ledger.release(account, job=job.id, held=job.hold, now=now)
+        return change, [table.fail(job, ending, failure, now)]
+
+    return _once(job, decide)
+
+
+def cancel_queued(job: Job, failure: Failure) -> Job:
+    """queued → canceled, at once: nothing is at the provider. Raises Refused when the job is queued no more."""
+    now = current_time()
+
+    def decide(account: Account) -> tuple[Change, Sequence[Write]]:
+        change = ledger.release(account, job=job.id, held=job.hold, now=now)
+        return change, [table.fail(job, "canceled", failure, now, origins=["queued"])]
+
+    return _once(job, decide)
+
+
+def _once(job: Job, decide: ledger.Decide) -> Job:
+    """Settle, or find that somebody has; either way the job as it is afterwards."""
+    try:
+        ledger.commit(job.account, decide)
+    except Refused:
+        settled = table.get(job.id)
+        if settled is None or not settled.terminal:
+            raise
+        logger.info("settled already", status=settled.status)
+        return settled
+    settled = table.get(job.id)
+    if settled is None:
+        raise LookupError(f"{job.id} is gone")
+    count(f"Job_{settled.status}")
+    logger.info("settled", status=settled.status, charged=settled.charged, held=job.hold)
+    return settled

@@ -1,0 +1,144 @@
+"""Creating the prediction at the provider: once, whatever happens to the answer."""
+
+from collections.abc import Callable
+
+from shared.core.clock import now as current_time
+from shared.core.dynamo import Refused
+from shared.core.log import count, logger
+from shared.core.settings import settings
+from shared.jobs import catalog, decide, settle, table, workflow
+from shared.jobs.steps import Step
+from shared.jobs.table import Job
+from shared.providers.http import Connection
+from shared.providers.outcomes import (
+    Ambiguous,
+    NothingCreated,
+    OperatorNeeded,
+    Permanent,
+    Prediction,
+    ProviderError,
+    Submission,
+)
+from shared.providers.registry import PROVIDERS
+
+CLOCK_SKEW_S = 300
+"""How far the provider's clock may be behind ours when we list what was created since a job was accepted."""
+
+
+def begin(job: Job) -> Job:
+    """The first attempt, within the request: create the prediction, record it, start the workflow that waits for it.
+
+    Whatever the provider answers, the job is accepted: it goes on waiting, goes back to the queue, or ends with its
+    hold released, and the caller reads that from the job.
+    """
+    try:
+        job, step = attempt(job)
+    except Permanent as error:
+        return settle.fail(job, "failed", error.failure)
+    workflow.start(job, step)
+    return job
+
+
+def resume(job: Job) -> Step:
+    """The workflow's Submit step: find what an earlier attempt may have created, and only then try again."""
+    now = current_time()
+    if job.terminal:
+        return Step("done")
+    if job.result is not None:
+        return Step("store")
+    if job.prediction is not None:
+        return Step("await")
+    if job.attempt == "open" and now < job.attempt_at + decide.CREATE_LIMIT_S:
+        return Step("backoff", wait_seconds=max(1, round(job.attempt_at + decide.CREATE_LIMIT_S - now)))
+    try:
+        if job.attempt in ("open", "unknown"):
+            found = PROVIDERS[job.provider].find(_connection(job), job.id, job.accepted_at - CLOCK_SKEW_S)
+            if found is not None:
+                logger.info("found the prediction of a lost answer", prediction=found.id)
+                return Step("poll" if found.ended else "await") if _adopt(job, found) else Step("poll")
+            # What was created a moment ago need not be listed yet.
+            if now < job.attempt_at + settings().lookup_grace:
+                return Step("backoff", wait_seconds=max(1, round(job.attempt_at + settings().lookup_grace - now)))
+    except ProviderError as error:
+        logger.warning("cannot look the prediction up", reason=error.detail)
+        if now >= job.abandon_at:
+            return decide.still_running(job, now)
+        return decide.backoff(job.attempts, scale=settings().time_scale, asked=error.retry_after, left=60)
+    end = decide.without_prediction(job, now)
+    if end is not None:
+        return end
+    try:
+        job = table.claim_attempt(job, now)
+    except Refused:
+        logger.info("somebody else has this attempt")
+        return Step("backoff", wait_seconds=1)
+    try:
+        return attempt(job)[1]
+    except Permanent as error:
+        return Step("fail", ending="failed", failure=error.failure)
+
+
+def attempt(job: Job) -> tuple[Job, Step]:
+    """Make the create call of an attempt that is open, and write its outcome down. Raises Permanent."""
+    model = catalog.models()[job.model]
+    submission = Submission(
+        job_id=job.id,
+        model=model.provider_model,
+        input=model.provider_input(job.request),
+        webhook=f"{settings().webhook_url}{job.provider}?job={job.id}",
+    )
+    try:
+        prediction = PROVIDERS[job.provider].submit(_connection(job), submission)
+    except NothingCreated as error:
+        logger.warning("provider has taken nothing", code=error.code, reason=error.detail)
+        count("SubmitRetried")
+        job = _unless_known(job, table.requeue)
+        return job, _try_again(job, error.retry_after)
+    except Ambiguous as error:
+        logger.warning("provider's answer is lost", reason=error.detail)
+        count("SubmitAmbiguous")
+        job = _unless_known(job, table.lose_attempt)
+        return job, Step("backoff", wait_seconds=settings().scaled(decide.BACKOFF_S))
+    except OperatorNeeded as error:
+        logger.error("operator needed", provider=job.provider, reason=error.detail)
+        count("OperatorNeeded")
+        raise
+    return _adopt(job, prediction) or job, Step("await")
+
+
+def _adopt(job: Job, prediction: Prediction) -> Job | None:
+    """Make it the job's prediction; None when the job has gone another way, and then nobody pays for this one."""
+    try:
+        return table.adopt(job.id, prediction, current_time())
+    except Refused as refused:
+        met = table.met(refused)
+        if met is not None and met.prediction == prediction.id:
+            return met
+        logger.error("a prediction too many", prediction=prediction.id, known=met and met.prediction)
+        count("SurplusPrediction")
+        _stop(job, prediction)
+        return None
+
+
+def _stop(job: Job, prediction: Prediction) -> None:
+    try:
+        PROVIDERS[job.provider].cancel(_connection(job), prediction.id)
+    except ProviderError as error:
+        logger.error("could not cancel it", prediction=prediction.id, reason=error.detail)
+
+
+def _unless_known(job: Job, write: Callable[[Job, float], Job]) -> Job:
+    """Write an attempt's end, unless a webhook has brought the prediction meanwhile, or the job is over."""
+    try:
+        return write(job, current_time())
+    except Refused as refused:
+        return table.met(refused) or job
+
+
+def _try_again(job: Job, asked: float | None) -> Step:
+    now = current_time()
+    return decide.backoff(job.attempts, scale=settings().time_scale, asked=asked, left=job.deadline_at - now)
+
+
+def _connection(job: Job) -> Connection:
+    return PROVIDERS[job.provider].connection()

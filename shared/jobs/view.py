@@ -1,0 +1,112 @@
+"""What a caller sees of a job and its assets."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from shared.core.clock import iso
+from shared.jobs.catalog import Kind
+from shared.jobs.status import Status
+from shared.jobs.table import Job
+from shared.media import assets
+from shared.media.assets import Asset
+
+PROGRESS: dict[Status, int] = {"queued": 0, "submitting": 0, "processing": 10, "storing": 90, "succeeded": 100}
+
+
+class AssetView(BaseModel):
+    """A stored file; `url` is presigned and expires within the hour."""
+
+    id: str
+    content_type: str
+    url: str
+    bytes: int
+    sha256: str
+    width: int | None = None
+    height: int | None = None
+    duration_s: float | None = None
+
+    @classmethod
+    def of(cls, asset: Mapping[str, Any]) -> Self:
+        """From an asset's fields; signing the URL needs no call."""
+        return cls.model_validate({**asset, "url": assets.url(asset["key"])})
+
+
+class LibraryAsset(AssetView):
+    """An asset with where it came from."""
+
+    kind: str
+    job_id: str
+    created_at: str
+
+
+class CreditsOfJob(BaseModel):
+    """`held` is what the job was accepted for, `charged` what it has cost in the end."""
+
+    held: int
+    charged: int
+
+
+class JobError(BaseModel):
+    code: str
+    detail: str
+
+
+class JobView(BaseModel):
+    """A job: what was asked for, how far it is, what came of it and what it cost."""
+
+    model_config = ConfigDict(title="Job")
+
+    id: str
+    kind: Kind
+    model: str
+    status: Status
+    progress: Annotated[int, Field(ge=0, le=100)]
+    credits: CreditsOfJob
+    assets: list[AssetView]
+    error: JobError | None
+    metadata: dict[str, str]
+    created_at: str
+    updated_at: str
+    deadline: str
+
+    @classmethod
+    def of(cls, job: Job) -> "JobView":
+        return cls(
+            id=job.id,
+            kind=job.kind,
+            model=job.model,
+            status=job.status,
+            progress=PROGRESS.get(job.status, 0),
+            credits=CreditsOfJob(held=job.hold, charged=job.charged),
+            assets=[AssetView.of(asset) for asset in job.assets],
+            error=JobError(code=job.error.code, detail=job.error.detail) if job.error else None,
+            metadata=job.metadata,
+            created_at=job.created_at,
+            updated_at=job.updated_at,
+            deadline=iso(job.deadline_at),
+        )
+
+
+class JobPage(BaseModel):
+    items: list[JobView]
+    next_cursor: str | None
+
+
+class Estimate(BaseModel):
+    """What it would cost: the most, in credits."""
+
+    kind: Kind
+    model: str
+    credits: int
+
+
+class EstimateView(BaseModel):
+    estimate: Estimate
+
+
+def summary(asset: Asset) -> dict[str, Any]:
+    """What of an asset is kept on its job."""
+    kept = ("id", "key", "content_type", "bytes", "sha256", "width", "height", "duration_s")
+    return {name: getattr(asset, name) for name in kept if getattr(asset, name) is not None}
