@@ -1,0 +1,34 @@
+"""The emulator, with at most a few processes per function: further invocations wait instead of starting one each.
+
+AWS starts an environment for every parallel invocation; on a laptop a hundred cold starts at once take a minute and
+gigabytes. `ATELIER_WORKERS` says how many processes a function may have (default 4).
+"""
+
+import os
+import time
+from typing import Any
+
+from ministack import app
+from ministack.core import lambda_runtime
+from ministack.services import lambda_svc
+
+WORKERS = int(os.environ.pop("ATELIER_WORKERS", "4"))
+LONGEST_WAIT_S = 60.0
+
+_acquire = lambda_runtime.acquire_worker
+
+
+def acquire_or_wait(*args: Any, **options: Any) -> Any:
+    """`lambda_runtime.acquire_worker`, asked again until a process is free. Every invocation has a thread of its own."""
+    give_up = time.monotonic() + LONGEST_WAIT_S
+    while True:
+        worker, reason = _acquire(*args, **{**options, "max_concurrency": WORKERS})
+        if worker is not None or time.monotonic() > give_up:
+            return worker, reason
+        time.sleep(0.005)
+
+
+lambda_svc.acquire_worker = acquire_or_wait
+
+if __name__ == "__main__":
+    app.main()
