@@ -1,0 +1,175 @@
+"""What tests do with the deployed stack: as an account through the public API, and as root to look behind it."""
+
+import time
+from typing import Any
+
+import httpx
+from boto3.dynamodb.types import TypeDeserializer
+
+from local.cloud import Stack
+
+TERMINAL = {"succeeded", "failed", "canceled", "timed_out"}
+Json = dict[str, Any]
+
+
+class Studio:
+    """One account: its HTTP client, and its view of jobs and credits."""
+
+    def __init__(self, stack: Stack, account: str) -> None:
+        self.stack = stack
+        self.account = account
+        headers = {"authorization": f"Bearer {stack.token(account)}"}
+        limits = httpx.Limits(max_connections=200, max_keepalive_connections=50)
+        self.http = httpx.Client(
+            base_url=f"{stack.api_url}/v1", headers=headers, timeout=90, limits=limits, trust_env=False
+        )
+
+    def close(self) -> None:
+        self.http.close()
+
+    def grant(self, amount: int) -> None:
+        headers = {"authorization": f"Bearer {self.stack.tokens['admin']}"}
+        answer = self.http.post(f"/admin/accounts/{self.account}/grants", json={"amount": amount}, headers=headers)
+        assert answer.status_code == 201, answer.text
+
+    def create(self, prompt: str, *, kind: str = "images", key: str | None = None, **fields: Any) -> Json:
+        """POST a generation that must be accepted; the job."""
+        headers = {"idempotency-key": key} if key else {}
+        answer = self.http.post(f"/{kind}", json={"prompt": prompt, **fields}, headers=headers)
+        assert answer.status_code == 202, answer.text
+        return dict(answer.json())
+
+    def job(self, job_id: str) -> Json:
+        answer = self.http.get(f"/jobs/{job_id}")
+        assert answer.status_code == 200, answer.text
+        return dict(answer.json())
+
+    def wait(self, job_id: str, *, until: set[str] = TERMINAL, timeout: float = 90) -> Json:
+        """The job once its status is one of `until`."""
+        deadline = time.monotonic() + timeout
+        while True:
+            job = self.job(job_id)
+            if job["status"] in until:
+                return job
+            assert time.monotonic() < deadline, f"{job_id} is still {job['status']} after {timeout} s"
+            time.sleep(0.1)
+
+    def run(self, prompt: str, **options: Any) -> Json:
+        """Create a generation and wait for its end."""
+        return self.wait(self.create(prompt, **options)["id"])
+
+    def credits(self) -> Json:
+        answer = self.http.get("/credits")
+        assert answer.status_code == 200, answer.text
+        return dict(answer.json())
+
+    def entries(self) -> list[Json]:
+        """Every entry of the ledger, newest first."""
+        found: list[Json] = []
+        cursor = None
+        while True:
+            page = self.http.get("/credits/entries", params={"limit": 100, **({"cursor": cursor} if cursor else {})})
+            assert page.status_code == 200, page.text
+            found += page.json()["items"]
+            cursor = page.json()["next_cursor"]
+            if cursor is None:
+                return found
+
+    def simulated(self, job_id: str) -> Json:
+        """What the simulated provider has seen of a job (see local/simulator/app.py)."""
+        answer = httpx.get(
+            f"{self.stack.simulator_url}/_sim/predictions", params={"webhook_contains": job_id}, trust_env=False
+        )
+        return dict(answer.json())
+
+    def check_invariants(self) -> None:
+        """DESIGN §2, 1–3, from outside and from the tables."""
+        items = rows(self.stack, "ledger", account=self.account)
+        account = next((item for item in items if item["sort"] == "account"), None)
+        entries = sorted((item for item in items if item["sort"].startswith("entry#")), key=lambda item: item["sort"])
+        holds = {item["sort"].removeprefix("hold#"): item for item in items if item["sort"].startswith("hold#")}
+        if account is None:
+            assert not entries
+            assert not holds
+            return
+
+        total = {kind: sum(entry["amount"] for entry in entries if entry["type"] == kind) for kind in ENTRY_TYPES}
+        granted = total["grant"] - total["revoke"]
+        assert account["available"] >= 0
+        assert account["held"] >= 0
+        assert account["available"] + account["held"] + account["spent"] == account["granted"] == granted
+        assert account["available"] == granted - total["hold"] + total["release"]
+        assert account["spent"] == total["capture"]
+        assert account["held"] == sum(hold["amount"] for hold in holds.values() if hold["state"] == "open")
+        balances = {name: account[name] for name in ("available", "held", "spent")}
+        assert {name: entries[-1][name] for name in balances} == balances
+        assert self.credits() == balances
+        for hold in holds.values():
+            assert 0 <= hold["captured"] <= hold["amount"]
+
+        jobs = {job["id"]: job for job in job_rows(self.stack, self.account)}
+        assert jobs.keys() == holds.keys()
+        for job_id, job in jobs.items():
+            state = holds[job_id]["state"]
+            if job["status"] == "succeeded":
+                assert state == "captured"
+                assert job["charged"] == holds[job_id]["captured"]
+            elif job["status"] in TERMINAL:
+                assert state == "released"
+            else:
+                assert state == "open"
+
+
+ENTRY_TYPES = ("grant", "hold", "capture", "release", "revoke")
+_deserializer = TypeDeserializer()
+
+
+def plain(item: Json) -> Json:
+    """A DynamoDB item as Python values (numbers are Decimal)."""
+    return {name: _deserializer.deserialize(value) for name, value in item.items()}
+
+
+def rows(stack: Stack, table: str, **key: str) -> list[Json]:
+    """Every item of a partition."""
+    ((name, value),) = key.items()
+    pages = (
+        stack.client("dynamodb")
+        .get_paginator("query")
+        .paginate(
+            TableName=stack.tables[table],
+            KeyConditionExpression="#k = :v",
+            ExpressionAttributeNames={"#k": name},
+            ExpressionAttributeValues={":v": {"S": value}},
+            ConsistentRead=True,
+        )
+    )
+    return [plain(item) for page in pages for item in page["Items"]]
+
+
+def job_rows(stack: Stack, account: str) -> list[Json]:
+    """Every job of an account, as the table has it."""
+    pages = (
+        stack.client("dynamodb")
+        .get_paginator("scan")
+        .paginate(
+            TableName=stack.tables["jobs"],
+            FilterExpression="account = :account",
+            ExpressionAttributeValues={":account": {"S": account}},
+            ConsistentRead=True,
+        )
+    )
+    return [plain(item) for page in pages for item in page["Items"]]
+
+
+def sweep(stack: Stack) -> None:
+    """Run the deployed sweeper now."""
+    name = stack.functions["SweepJobsFunction"]
+    answer = stack.client("lambda").invoke(FunctionName=name, Payload=b"{}")
+    assert "FunctionError" not in answer, answer["Payload"].read()
+
+
+def history(stack: Stack, job_id: str) -> list[Json]:
+    """The events of the job's first execution."""
+    arn = stack.state_machines["generation"].replace(":stateMachine:", ":execution:") + f":{job_id}"
+    pages = stack.client("stepfunctions").get_paginator("get_execution_history").paginate(executionArn=arn)
+    return [event for page in pages for event in page["events"]]
