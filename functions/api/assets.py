@@ -17,8 +17,8 @@ def get_asset(asset_id: str) -> LibraryAsset:
 
 
 @app.get("/v1/assets/<asset_id>/content", status_code=302)
-def get_asset_content(asset_id: str) -> Response[None]:
-    return Response(302, headers={"location": assets.url(_own(asset_id).key)})
+def get_asset_content(asset_id: str) -> Response[str]:
+    return Response(302, body="", headers={"location": assets.url(_own(asset_id).key)})
 
 
 def _own(asset_id: str) -> Asset:

@@ -1,0 +1,194 @@
+"""`make demo`: the main job on a local cloud of its own, every result checked, the media kept in demo-output/.
+
+A portrait and two images are requested, produced by the simulated provider, delivered by webhook, stored and paid for;
+a third request fails at the provider, and its credits come back.
+"""
+
+import hashlib
+import io
+import os
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+from PIL import Image
+
+from local.cloud import CloudError, Stack, local_cloud
+
+ACCOUNT = "alice"
+LONGEST_WAIT_S = 120.0
+OVER = ("succeeded", "failed", "canceled", "timed_out")
+
+type Json = dict[str, Any]
+type Say = Callable[[str], None]
+
+
+class DemoError(Exception):
+    """What the demo saw is not what it should have seen."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A request of the walk and how it must end."""
+
+    name: str
+    path: str
+    body: Json
+    status: str
+
+
+@dataclass(frozen=True)
+class Played:
+    """How a scene ended: the job, the seconds it took, and the files it left in demo-output/."""
+
+    scene: Scene
+    job: Json
+    seconds: float
+    files: tuple[Path, ...]
+
+
+SCENES = (
+    Scene("portrait", "portraits", {"prompt": "An old lighthouse keeper, warm light, smiling"}, "succeeded"),
+    Scene("images", "images", {"prompt": "A harbour at dusk, long exposure", "count": 2}, "succeeded"),
+    Scene("refund", "images", {"prompt": "A storm nobody can paint [sim outcome=failed]"}, "failed"),
+)
+
+
+def main() -> int:
+    root = Path(__file__).resolve().parent.parent
+    begun = time.monotonic()
+
+    def say(line: str) -> None:
+        print(f"[{time.monotonic() - begun:5.1f}s] {line}", flush=True)
+
+    try:
+        with local_cloud(
+            root=root, state_dir=root / ".local" / "demo", simulator_url=os.environ.get("SIMULATOR_URL"), say=say
+        ) as stack:
+            played = walk(stack, root / "demo-output", say)
+        print(table(played))
+        print(
+            f"\nThe media are in demo-output/. Everything is taken down again after {time.monotonic() - begun:.0f} s."
+        )
+        return 0
+    except (CloudError, DemoError) as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return 1
+    except httpx.HTTPError as error:
+        print(f"demo: the local cloud did not answer: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("demo: interrupted; everything is stopped", file=sys.stderr)
+        return 130
+
+
+def walk(stack: Stack, output: Path, say: Say) -> list[Played]:
+    """Play every scene and check it, then the ledger. Raises DemoError."""
+    output.mkdir(exist_ok=True)
+    headers = {"authorization": f"Bearer {stack.tokens[ACCOUNT]}"}
+    with httpx.Client(base_url=f"{stack.api_url}/v1", headers=headers, timeout=30, trust_env=False) as http:
+        before = _get(http, "/credits")
+        played = [play(http, scene, output, say) for scene in SCENES]
+        check_ledger(http, before, played, say)
+    return played
+
+
+def play(http: httpx.Client, scene: Scene, output: Path, say: Say) -> Played:
+    """Request it, watch it, and check what came of it."""
+    begun = time.monotonic()
+    answer = http.post(f"/{scene.path}", json=scene.body)
+    if answer.status_code != 202:
+        raise DemoError(f"POST /v1/{scene.path} answered {answer.status_code}: {answer.text}")
+    job = answer.json()
+    say(f"POST /v1/{scene.path} → 202 {job['id']}, {job['credits']['held']} credits held")
+    seen = [job["status"]]
+    while job["status"] not in OVER:
+        if time.monotonic() - begun > LONGEST_WAIT_S:
+            raise DemoError(f"{job['id']} is still {job['status']} after {LONGEST_WAIT_S:.0f} s")
+        time.sleep(0.05)
+        job = _get(http, f"/jobs/{job['id']}")
+        if job["status"] != seen[-1]:
+            seen.append(job["status"])
+    seconds = time.monotonic() - begun
+    say(f"    {' → '.join(seen)} in {seconds:.1f} s, {job['credits']['charged']} credits charged")
+    if job["status"] != scene.status:
+        raise DemoError(f"{job['id']} should be {scene.status}, and is {job['status']}: {job['error']}")
+    files = tuple(
+        keep(http, asset, output / f"{scene.name}-{number}") for number, asset in enumerate(job["assets"], start=1)
+    )
+    if len(files) != (scene.body.get("count", 1) if scene.status == "succeeded" else 0):
+        raise DemoError(f"{job['id']} has {len(files)} files")
+    return Played(scene, job, seconds, files)
+
+
+def keep(http: httpx.Client, asset: Json, stem: Path) -> Path:
+    """Download an asset, check that it is the one the job tells of and that it decodes, and write it down."""
+    answer = http.get(f"/assets/{asset['id']}/content", follow_redirects=True)
+    if answer.status_code != 200:
+        raise DemoError(f"the content of {asset['id']} answered {answer.status_code}")
+    content = answer.content
+    if (len(content), hashlib.sha256(content).hexdigest()) != (asset["bytes"], asset["sha256"]):
+        raise DemoError(f"the content of {asset['id']} is not what was stored")
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            image.load()
+            size = image.size
+    except OSError as error:
+        raise DemoError(f"{asset['id']} does not decode: {error}") from error
+    if size != (asset["width"], asset["height"]):
+        raise DemoError(f"{asset['id']} is {size}, and the job says {asset['width']} × {asset['height']}")
+    path = stem.with_suffix("." + asset["content_type"].partition("/")[2])
+    path.write_bytes(content)
+    return path
+
+
+def check_ledger(http: httpx.Client, before: Json, played: list[Played], say: Say) -> None:
+    """The balances are those before, less what was charged, and every entry leads to the next."""
+    after = _get(http, "/credits")
+    charged = sum(item.job["credits"]["charged"] for item in played)
+    expected = {"available": before["available"] - charged, "held": 0, "spent": before["spent"] + charged}
+    if after != expected:
+        raise DemoError(f"the ledger does not balance: {after} instead of {expected}")
+    entries = _get(http, "/credits/entries?limit=100")["items"]
+    effects = {"grant": (1, 0, 0), "hold": (-1, 1, 0), "capture": (0, -1, 1), "release": (1, -1, 0)}
+    balances = (0, 0, 0)
+    for entry in reversed(entries):
+        change = effects[entry["type"]]
+        balances = tuple(was + entry["amount"] * by for was, by in zip(balances, change, strict=True))
+        if balances != (entry["available"], entry["held"], entry["spent"]):
+            raise DemoError(f"entry {entry['id']} does not follow from the one before it")
+    say(f"the ledger balances: {len(entries)} entries, {after['available']} available, {after['spent']} spent")
+
+
+def table(played: list[Played]) -> str:
+    """What was asked for, how it ended, how long it took and what it cost."""
+    rows = [("request", "status", "seconds", "held", "charged", "files")]
+    rows += [
+        (
+            item.scene.name,
+            item.job["status"],
+            f"{item.seconds:.1f}",
+            str(item.job["credits"]["held"]),
+            str(item.job["credits"]["charged"]),
+            ", ".join(path.name for path in item.files) or f"– ({item.job['error']['code']}, credits returned)",
+        )
+        for item in played
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return "\n".join(["", lines[0], "-" * len(lines[0]), *lines[1:]])
+
+
+def _get(http: httpx.Client, path: str) -> Json:
+    answer = http.get(path)
+    if answer.status_code != 200:
+        raise DemoError(f"GET /v1{path} answered {answer.status_code}: {answer.text}")
+    return dict(answer.json())
+
+
+if __name__ == "__main__":
+    sys.exit(main())
