@@ -1,0 +1,228 @@
+"""events/: one real payload for every trigger, and each fits what it is for."""
+
+import io
+import json
+from datetime import datetime
+from importlib import import_module
+from typing import Any
+
+import pytest
+
+from shared.jobs import steps
+from shared.providers import replicate
+from shared.providers.outcomes import Failure
+from tests.unit.helpers import EVENTS, WEBHOOK_SECRET, Context, Json, Loopback, functions, load, problem, routes
+
+API = sorted(path.stem for path in (EVENTS / "api").glob("*.json"))
+WEBHOOKS = sorted(path.stem for path in (EVENTS / "webhooks").glob("*.json"))
+GENERATION = sorted(path.stem for path in (EVENTS / "generation").glob("*.json"))
+SCHEDULED = sorted(path.stem for path in (EVENTS / "scheduled").glob("*.json"))
+ROUTES = routes()
+HANDLERS = {properties["Handler"]: properties for properties in functions().values()}
+OPEN = {"health": 200, "openapi": 200, "not_found": 404}
+
+
+def handle(name: str, payload: Json) -> Json:
+    """What the function that the template sends this to answers."""
+    module = import_module(ROUTES[payload["routeKey"]].rpartition(".")[0])
+    answer: Json = module.handler(payload, Context())
+    return answer
+
+
+def test_every_file_is_of_a_known_trigger() -> None:
+    known = {"api": API, "webhooks": WEBHOOKS, "generation": GENERATION, "scheduled": SCHEDULED}
+    files = {str(path.relative_to(EVENTS)) for path in EVENTS.rglob("*") if path.is_file()}
+
+    assert files == {f"{folder}/{name}.json" for folder, names in known.items() for name in names} | {"README.md"}
+
+
+def test_every_trigger_has_a_payload() -> None:
+    assert {load(f"api/{name}.json")["routeKey"] for name in API} == ROUTES.keys()
+    for handler in HANDLERS:
+        folder, module, _ = handler.split(".")
+        if folder in ("generation", "scheduled"):
+            assert (EVENTS / folder / f"{module}.json").exists()
+
+
+@pytest.mark.parametrize("name", API)
+def test_a_request_goes_to_the_function_that_has_its_operation(name: str) -> None:
+    payload = load(f"api/{name}.json")
+    context = payload["requestContext"]
+
+    module = import_module(ROUTES[payload["routeKey"]].rpartition(".")[0])
+    assert hasattr(module, name) or module.__name__ == f"api.{name}"
+    assert (payload["version"], context["routeKey"]) == ("2.0", payload["routeKey"])
+    assert context["http"]["path"] == payload["rawPath"]
+    if payload["routeKey"] != "$default":
+        method, path = payload["routeKey"].split(" ")
+        assert context["http"]["method"] == method
+        assert path.format(**payload.get("pathParameters", {})) == payload["rawPath"]
+    if payload.get("body"):
+        assert payload["headers"]["content-length"] == str(len(payload["body"].encode()))
+
+
+@pytest.mark.parametrize(("name", "status"), OPEN.items())
+def test_an_open_request_is_answered(name: str, status: int) -> None:
+    answer = handle(name, load(f"api/{name}.json"))
+
+    assert answer["statusCode"] == status
+    assert json.loads(answer["body"])
+
+
+@pytest.mark.parametrize("name", [name for name in API if name not in OPEN])
+def test_a_closed_request_is_refused_with_the_token_of_the_file(cloud: Loopback, name: str) -> None:
+    payload = load(f"api/{name}.json")
+
+    answer = handle(name, payload)
+
+    assert problem(answer)["code"] == "unauthorized"
+    assert answer["headers"]["x-request-id"] == payload["requestContext"]["requestId"]
+
+
+# Webhooks
+
+
+def signed(name: str) -> tuple[dict[str, str], bytes, float]:
+    payload = load(f"webhooks/{name}.json")
+    return payload["headers"], payload["body"].encode(), float(payload["headers"]["webhook-timestamp"])
+
+
+EXPECTED: dict[str, Any] = {
+    "replicate_succeeded": ("succeeded", 2, None),
+    "replicate_failed": (
+        "failed",
+        0,
+        Failure("content_refused", "NSFW content detected. Try running it again, or try a different prompt."),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WEBHOOKS)
+def test_a_webhook_verifies_with_the_documented_secret_at_its_time(cloud: Loopback, name: str) -> None:
+    prediction = replicate.parse_webhook(*signed(name))
+
+    assert (prediction.status, len(prediction.outputs), prediction.failure) == EXPECTED[name]
+    readme = (EVENTS / "README.md").read_text()
+    headers, _, at = signed(name)
+    assert WEBHOOK_SECRET in readme
+    assert headers["webhook-timestamp"] in readme
+    assert datetime.fromisoformat("2026-10-01T10:00:12Z").timestamp() == at
+
+
+@pytest.mark.parametrize("name", WEBHOOKS)
+def test_a_webhook_names_the_provider_and_the_job_in_its_address(name: str) -> None:
+    payload = load(f"webhooks/{name}.json")
+
+    told = json.loads(payload["body"])["webhook"]
+    host, job = payload["headers"]["host"], payload["queryStringParameters"]["job"]
+    assert (
+        told
+        == f"https://{host}{payload['rawPath']}?{payload['rawQueryString']}"
+        == f"https://{host}/replicate?job={job}"
+    )
+    assert any("FunctionUrlConfig" in properties for properties in HANDLERS.values())
+
+
+# The edge of the webhooks, with these payloads
+
+
+def receive(payload: Json) -> Json:
+    from webhooks import receive as function
+
+    return function.handler(payload, Context())
+
+
+def refused(answer: Json, status: int) -> None:
+    assert problem(answer)["status"] == status
+
+
+@pytest.mark.parametrize("name", WEBHOOKS)
+def test_a_webhook_of_another_time_is_refused(cloud: Loopback, name: str) -> None:
+    payload = load(f"webhooks/{name}.json")
+    payload["headers"]["webhook-timestamp"] = "1790848000"
+
+    refused(receive(payload), 401)
+    assert [target for target, _ in cloud.seen if target.startswith("DynamoDB")] == []
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"webhook-signature": "v1,forged"},
+        {"webhook-signature": ""},
+        {"webhook-timestamp": "9" * 5000},
+        {"webhook-timestamp": "soon"},
+        {"webhook-id": ""},
+    ],
+)
+def test_malformed_missing_and_wrong_give_the_same_401(cloud: Loopback, changed: dict[str, str]) -> None:
+    payload = load("webhooks/replicate_succeeded.json")
+    payload["headers"] |= changed
+
+    answer = receive(payload)
+
+    refused(answer, 401)
+    assert problem(answer)["detail"] == "A valid bearer token is needed."
+
+
+@pytest.mark.parametrize(("path", "method"), [("/", "POST"), ("/kie", "POST"), ("/replicate", "GET"), ("/x/y", "POST")])
+def test_an_address_of_no_provider_is_404(cloud: Loopback, path: str, method: str) -> None:
+    payload = load("webhooks/replicate_succeeded.json")
+    payload["rawPath"] = path
+    payload["requestContext"]["http"] |= {"path": path, "method": method}
+
+    refused(receive(payload), 404)
+
+
+def test_without_a_secret_webhooks_are_503(cloud: Loopback) -> None:
+    cloud.keeps_secrets({})
+
+    refused(receive(load("webhooks/replicate_succeeded.json")), 503)
+
+
+# The workflow
+
+
+@pytest.mark.parametrize("name", GENERATION)
+def test_a_step_hands_the_requests_id_on_and_logs_it(name: str, log: io.StringIO) -> None:
+    state = load(f"generation/{name}.json")
+
+    following = steps.handler(lambda _: steps.Step("await"))(state, Context())
+
+    assert following == {
+        "job_id": state["job_id"],
+        "next": "await",
+        "wait_seconds": 0,
+        "request_id": state["request_id"],
+    }
+    line = json.loads(log.getvalue())
+    assert (line["job_id"], line["request_id"]) == (state["job_id"], state["request_id"])
+
+
+def test_a_step_that_fails_is_raised_with_its_traceback_in_the_log(log: io.StringIO) -> None:
+    def surprised(_: steps.State) -> steps.Step:
+        raise LookupError("there is no job_1")
+
+    with pytest.raises(LookupError):
+        steps.handler(surprised)({"job_id": "job_1"}, Context())
+
+    assert "Traceback" in log.getvalue()
+
+
+@pytest.mark.parametrize("name", GENERATION)
+def test_a_state_of_the_workflow_is_one_that_a_step_could_have_made(name: str) -> None:
+    state = load(f"generation/{name}.json")
+
+    made = steps.Step(state["next"], wait_seconds=state["wait_seconds"])
+    if name == "fail":
+        made = steps.fail(state["ending"], **state["error"])
+    # The request's id comes from workflow.start, and every step hands it on.
+    assert made.state(state["job_id"]) == {key: value for key, value in state.items() if key != "request_id"}
+    assert f"generation.{name}.handler" in HANDLERS
+
+
+def test_the_sweeper_gets_the_schedulers_own_event() -> None:
+    event = load("scheduled/sweep_jobs.json")
+
+    assert (event["source"], event["detail-type"]) == ("aws.scheduler", "Scheduled Event")
+    assert "scheduled.sweep_jobs.handler" in HANDLERS
