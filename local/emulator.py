@@ -19,7 +19,7 @@ _acquire = lambda_runtime.acquire_worker
 
 
 def acquire_or_wait(*args: Any, **options: Any) -> Any:
-    """`lambda_runtime.acquire_worker`, asked again until a process is free; every invocation waits in its own thread."""
+    """`lambda_runtime.acquire_worker`, asked again until a process is free; each call waits in a thread of its own."""
     give_up = time.monotonic() + LONGEST_WAIT_S
     while True:
         worker, reason = _acquire(*args, **{**options, "max_concurrency": WORKERS})

@@ -4,6 +4,7 @@ The list of algorithms comes from configuration, never from the token. HMAC algo
 the key set (JWKS); a configuration that mixes both is refused, since that is how algorithm confusion begins.
 """
 
+import json
 import re
 from dataclasses import dataclass
 from functools import cache
@@ -52,7 +53,7 @@ def authenticate(authorization: str | None, *, scope: str) -> Caller:
             leeway=LEEWAY_S,
             options={"require": ["exp", "iss", "aud", "sub"]},
         )
-    except jwt.PyJWKClientConnectionError as error:
+    except (jwt.PyJWKClientConnectionError, jwt.PyJWKSetError, json.JSONDecodeError) as error:
         logger.error("key set is out of reach", jwks_url=settings().jwks_url, reason=str(error))
         raise Unavailable("The keys that verify tokens are out of reach.", code="keys_unavailable") from error
     except jwt.PyJWTError as error:
@@ -89,7 +90,8 @@ def _hmac_key() -> str:
 
 @cache
 def _key_set(url: str) -> jwt.PyJWKClient:
-    return jwt.PyJWKClient(url, cache_keys=True, timeout=JWKS_TIMEOUT_S)
+    # Caching single keys as well would keep a withdrawn one for as long as the process lives.
+    return jwt.PyJWKClient(url, timeout=JWKS_TIMEOUT_S)
 
 
 def _published_key(token: str) -> jwt.PyJWK:

@@ -166,15 +166,19 @@ def page(
     is given: it must be what follows the last `#` of the sort value. `where` filters on equality. A cursor says only a
     sort value: the partition is always the caller's own, so a cursor of somebody else's list opens nothing.
     """
-    names = {"#partition": partition[0], "#sort": sort[0]}
-    values: Item = {":partition": partition[1], ":prefix": sort[1]}
+    names = {"#partition": partition[0]}
+    values: Item = {":partition": partition[1]}
+    condition = "#partition = :partition"
+    if sort[1]:  # DynamoDB refuses an empty prefix.
+        names["#sort"], values[":prefix"] = sort
+        condition += " AND begins_with(#sort, :prefix)"
     filters = []
     for number, (name, value) in enumerate((where or {}).items()):
         names[f"#f{number}"], values[f":f{number}"] = name, value
         filters.append(f"#f{number} = :f{number}")
     query: dict[str, Any] = {
         "TableName": table,
-        "KeyConditionExpression": "#partition = :partition AND begins_with(#sort, :prefix)",
+        "KeyConditionExpression": condition,
         "ExpressionAttributeNames": names,
         "ExpressionAttributeValues": attributes(values),
         "ScanIndexForward": False,
@@ -214,6 +218,8 @@ def _read_cursor(cursor: str | None, prefix: str) -> str | None:
         value = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode()
     except (binascii.Error, UnicodeDecodeError, ValueError):
         value = ""
-    if not value.startswith(prefix) or not value or len(value) > 200 or not value.isascii() or not value.isprintable():
+    readable = value.isascii() and value.isprintable() and 0 < len(value) <= 200
+    # Every sort value of ours goes on after its last #; what follows there becomes a key, which cannot be empty.
+    if not readable or not value.startswith(prefix) or value.endswith("#"):
         raise BadRequest("This cursor is not one of ours.", code="bad_cursor")
     return value

@@ -5,11 +5,11 @@ from typing import Annotated
 from pydantic import AfterValidator
 
 
-def _storable(text: str) -> str:
-    """Refuse what no database or log should have to carry: NUL and lone surrogates."""
+def storable(text: str) -> str:
+    """The text. Refuse what no database or log should have to carry: NUL and lone surrogates."""
     if "\x00" in text or any("\ud800" <= character <= "\udfff" for character in text):
         raise ValueError("must not contain NUL or unpaired surrogates")
     return text
 
 
-Text = Annotated[str, AfterValidator(_storable)]
+Text = Annotated[str, AfterValidator(storable)]

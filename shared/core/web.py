@@ -171,7 +171,7 @@ def _respond(app: Api, event: dict[str, Any], context: LambdaContext) -> dict[st
 
 def _check_body(request: APIGatewayProxyEventV2) -> None:
     """Refuse what is too large before parsing it, and what is not a JSON object before validating it."""
-    if len(request.body or "") > LARGEST_BODY * (4 / 3 if request.is_base64_encoded else 1):
+    if len(request.body or "") > (LARGEST_BODY * 4 / 3 + 4 if request.is_base64_encoded else LARGEST_BODY):
         raise PayloadTooLarge(f"A request body may have {LARGEST_BODY} bytes.")
     content_type = (request.headers.get("content-type") or "application/json").partition(";")[0].strip().lower()
     try:

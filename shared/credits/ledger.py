@@ -83,6 +83,10 @@ class Change:
     entries: tuple[Entry, ...]
 
 
+class Overdrawn(ValueError):
+    """A movement that would make a balance negative: a mistake, or an account that was remembered and has moved on."""
+
+
 Decide = Callable[[Account], tuple[Change, Sequence[Write]]]
 """From the account as it is to what moves, and what else is written in the same transaction."""
 
@@ -134,7 +138,7 @@ def commit(account_id: str, decide: Decide) -> Change:
     for attempt in range(RACES):
         try:
             change, others = decide(account)
-        except InsufficientCredits:
+        except (InsufficientCredits, Overdrawn):
             if account is not remembered:
                 raise
             account = read(account_id)
@@ -224,7 +228,7 @@ def _change(
 def _move(before: Account, after: Account) -> Write:
     values = {"available": after.available, "held": after.held, "spent": after.spent, "granted": after.granted}
     if min(values.values()) < 0:
-        raise ValueError(f"a balance of {before.id} would be negative: {values}")
+        raise Overdrawn(f"a balance of {before.id} would be negative: {values}")
     assignments = ", ".join(f"{name} = :{name}" for name in values)
     first = before.version == 0
     known = {} if first else {"version": before.version}

@@ -2,10 +2,10 @@
 
 from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from shared.core.errors import Invalid
-from shared.core.text import Text
+from shared.core.text import Text, storable
 from shared.jobs import catalog
 from shared.jobs.catalog import Kind, Model
 
@@ -14,7 +14,10 @@ MOST_METADATA = 20
 LARGEST_SEED = 2**32 - 1
 
 
-Prompt = Annotated[Text, StringConstraints(strip_whitespace=True, min_length=1, max_length=LONGEST_PROMPT)]
+# The constraints come before the validator: behind one, the length would be that of the text with its blanks.
+Prompt = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=LONGEST_PROMPT), AfterValidator(storable)
+]
 MetadataKey = Annotated[Text, StringConstraints(min_length=1, max_length=64)]
 MetadataValue = Annotated[Text, StringConstraints(max_length=500)]
 

@@ -42,13 +42,14 @@ def handler(step: Callable[[State], Step]) -> Callable[[State, object], State]:
 
     def handle(state: State, context: object) -> State:
         job_id = str(state["job_id"])
-        logger.append_keys(job_id=job_id)
+        request = {"request_id": state["request_id"]} if "request_id" in state else {}
+        logger.append_keys(job_id=job_id, request_id=request.get("request_id"))
         try:
             outcome = step(state)
         except Exception:
             logger.exception("step failed")
             raise
         logger.info("step", next=outcome.next, ending=outcome.ending, error=outcome.failure and outcome.failure.code)
-        return outcome.state(job_id)
+        return {**outcome.state(job_id), **request}
 
     return handle

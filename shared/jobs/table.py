@@ -1,7 +1,7 @@
 """The jobs table: one item a job, and every change of it under the condition that makes it safe to repeat.
 
-Two indexes: `by_account` (account, created) for lists, `unfinished` (open_shard, sweep_at) for the sweeper. A job that ends
-leaves the second, so it is as large as the work in flight and never as the history.
+Two indexes: `by_account` (account, created) for lists, `unfinished` (open_shard, sweep_at) for the sweeper. A job that
+ends leaves the second, so it is as large as the work in flight and never as the history.
 """
 
 import zlib

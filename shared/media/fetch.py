@@ -65,7 +65,7 @@ def download(
                 raise Unreadable(f"no answer ({type(error).__name__})") from error
             with _closing(response):
                 if response.is_redirect and "location" in response.headers:
-                    url = urljoin(url, response.headers["location"])
+                    url = _following(url, response.headers["location"])
                     continue
                 if response.status_code != 200:
                     raise Unreadable(f"status {response.status_code}")
@@ -77,12 +77,13 @@ def download(
 def _pinned(http: httpx.Client, url: str, allowed: frozenset[str], resolve: Resolve) -> httpx.Request:
     """A request to the one checked address of the URL's host, under the host's own name."""
     try:
-        parts = urlsplit(url)
+        parts, parsed = urlsplit(url), httpx.URL(url)
         host, port = parts.hostname, parts.port
-    except ValueError as error:
+        parts.netloc.encode("ascii")
+    except (ValueError, httpx.InvalidURL) as error:
         raise AddressRefused("malformed URL") from error
     headers = {"accept-encoding": "identity", "user-agent": "atelier/1"}
-    if not host or parts.username or parts.password:
+    if not host or "@" in parts.netloc:
         raise AddressRefused("malformed URL")
     if f"{parts.scheme}://{parts.netloc}" in allowed:
         return http.build_request("GET", url, headers=headers)
@@ -94,10 +95,23 @@ def _pinned(http: httpx.Client, url: str, allowed: frozenset[str], resolve: Reso
         raise Unreadable("the host has no address") from error
     if not addresses or not all(is_public(address) for address in addresses):
         raise AddressRefused("the host has a private address")
-    pinned = httpx.URL(url).copy_with(host=addresses[0])
+    pinned = parsed.copy_with(host=addresses[0])
     return http.build_request(
         "GET", pinned, headers={**headers, "host": parts.netloc}, extensions={"sni_hostname": host}
     )
+
+
+def _following(url: str, location: str) -> str:
+    try:
+        return urljoin(url, location)
+    except ValueError as error:
+        raise AddressRefused("malformed URL") from error
+
+
+# All of IPv6 that is routed on the internet. What lies outside is not always "private" to Python's ipaddress: the
+# old site-local and IPv4-compatible blocks, for two.
+GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
+NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 
 def is_public(address: str) -> bool:
@@ -108,10 +122,11 @@ def is_public(address: str) -> bool:
         return False
     if isinstance(ip, ipaddress.IPv6Address):
         embedded = ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
-        if ip in ipaddress.IPv6Network("64:ff9b::/96"):
+        if ip in NAT64:
             embedded = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
         if embedded is not None:
             return embedded.is_global and not embedded.is_multicast
+        return ip in GLOBAL_UNICAST and ip.is_global
     return ip.is_global and not ip.is_multicast
 
 

@@ -39,7 +39,7 @@ def create(connection: Connection, path: str, body: dict[str, Any]) -> httpx.Res
         return connection.http.post(path, json=body)
     except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
         raise Unreachable(f"no connection to the provider ({type(error).__name__})") from error
-    except httpx.TransportError as error:
+    except httpx.RequestError as error:
         raise Ambiguous(f"the provider did not answer ({type(error).__name__})") from error
 
 
@@ -47,7 +47,7 @@ def ask(connection: Connection, method: str, path: str, **options: Any) -> httpx
     """Any call that may be repeated. Raises Silent when there is no answer."""
     try:
         return connection.http.request(method, path, **options)
-    except httpx.TransportError as error:
+    except httpx.RequestError as error:
         raise Silent(f"the provider did not answer ({type(error).__name__})") from error
 
 

@@ -50,6 +50,7 @@ PAGES_TO_SEARCH = 10
 MOST_OUTPUTS = 16
 LONGEST_URL = 2048
 LONGEST_DETAIL = 500
+LONGEST_RUN_S = 10**7
 
 
 def connection() -> Connection:
@@ -117,7 +118,7 @@ def find(connection: Connection, job_id: str, since: float) -> Prediction | None
         results = [result for result in document.get("results") or [] if isinstance(result, dict)]
         for result in results:
             if _job_of(result.get("webhook")) == job_id:
-                found = parse(result)
+                found = _readable(result)
         following = document.get("next")
         if not following or not results or _before(results[-1].get("created_at"), since):
             return found
@@ -156,7 +157,7 @@ def parse(document: dict[str, Any]) -> Prediction:
         status=status,
         outputs=_urls(document.get("output")) if status == "succeeded" else (),
         failure=_failure(str(document.get("status")), document.get("error")),
-        seconds=float(seconds) if isinstance(seconds, int | float) else None,
+        seconds=float(seconds) if isinstance(seconds, int | float) and 0 <= seconds < LONGEST_RUN_S else None,
         webhook=document.get("webhook") if isinstance(document.get("webhook"), str) else None,
     )
 
@@ -193,6 +194,10 @@ def _told(response: httpx.Response) -> Prediction:
     document = http.document(response)
     if not response.is_success or document is None:
         raise _unanswered(response)
+    return _readable(document)
+
+
+def _readable(document: dict[str, Any]) -> Prediction:
     try:
         return parse(document)
     except ValueError as error:
