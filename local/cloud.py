@@ -27,6 +27,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, fields, replace
+from functools import cache
 from itertools import takewhile
 from pathlib import Path
 from types import FrameType
@@ -46,7 +47,7 @@ DEMO_CREDITS = 1000
 DEMO_SCOPES = {"alice": "studio", "bob": "studio", "admin": "studio admin"}
 SOURCES = ("template.yaml", "samconfig.toml", "functions", "shared", "layers")
 SIMULATOR_KEY = "r8_local"
-LATE_AFTER = 12.0
+LATE_AFTER = 20.0  # seconds: after the deadline of every model of the catalogue under the local TimeScale (18 s)
 
 HEALTH_TIMEOUT = 30.0
 SIMULATOR_TIMEOUT = 20.0
@@ -275,6 +276,7 @@ class Stack:
         return jwt.encode(claims, secret, algorithm="HS256")
 
 
+@cache
 def _client(service: str, endpoint: str, region: str) -> Any:
     # A session of its own: boto3's default one would read the user's profile, and is not safe to share among threads.
     session = boto3.session.Session(aws_access_key_id=ROOT_KEY, aws_secret_access_key=ROOT_KEY, region_name=region)

@@ -9,10 +9,11 @@ CREATE_LIMIT_S = 30
 
 BACKOFF_S = 4
 LONGEST_BACKOFF_S = 300
+LOOK_AFTER_S = 60
 STORE_ATTEMPTS = 4
 
 
-def of_result(job: Job, now: float) -> Step:
+def of_result(job: Job) -> Step:
     """What the recorded result of the prediction means for the job."""
     result = job.result
     if result is None:
@@ -24,7 +25,7 @@ def of_result(job: Job, now: float) -> Step:
             return Step("store")
         case "canceled" if job.cancel_requested_at is not None:
             return fail("canceled", "canceled", "Canceled on request.")
-        case "canceled" if now >= job.deadline_at:
+        case "canceled" if job.stopped_at is not None:
             return fail("timed_out", "deadline_exceeded", "The provider did not finish in time and was stopped.")
     ending: Ending = "canceled" if result.status == "canceled" else "failed"
     if result.failure is None:
@@ -42,6 +43,14 @@ def still_running(job: Job, now: float) -> Step:
     if now >= job.abandon_at:
         return fail("timed_out", "abandoned", "The provider has not said what became of it.")
     return Step("await_longer" if now >= job.deadline_at else "await")
+
+
+def next_look(job: Job, now: float, scale: float) -> float:
+    """When the sweeper looks at a waiting job again (epoch seconds): after a minute at first, less often the longer it
+    takes, and at its deadline. `scale` shortens that."""
+    if now >= job.deadline_at:
+        return now + LONGEST_BACKOFF_S * scale
+    return min(now + max(LOOK_AFTER_S * scale, (now - job.accepted_at) / 5), job.deadline_at)
 
 
 def without_prediction(job: Job, now: float) -> Step | None:

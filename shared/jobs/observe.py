@@ -68,11 +68,14 @@ def poll(job: Job) -> Step:
     if job.terminal:
         return Step("done")
     if job.result is not None:
-        return decide.of_result(job, now)
+        return decide.of_result(job)
     if job.prediction is None:
         return Step("submit")
+    stop = decide.should_stop(job, now)
+    if stop and job.cancel_requested_at is None and job.stopped_at is None:
+        job = _note_stop(job, now)
     try:
-        prediction = _ask(job, job.prediction, stop=decide.should_stop(job, now))
+        prediction = _ask(job, stop=stop)
     except Gone as error:
         logger.error("prediction is gone", prediction=job.prediction)
         return fail("failed", error.code, "The provider no longer knows of this work.")
@@ -81,7 +84,39 @@ def poll(job: Job) -> Step:
         return decide.still_running(job, now)
     if not prediction.ended:
         return decide.still_running(job, now)
-    return decide.of_result(record(job, prediction), now)
+    return decide.of_result(record(job, prediction))
+
+
+def look(job: Job) -> bool:
+    """The sweeper's question while the workflow waits for a webhook; whether the provider answered.
+
+    What has ended is recorded and the workflow woken. From the deadline on it is woken anyway: its Poll decides.
+    """
+    if job.status != "processing" or job.prediction is None:
+        return True
+    if job.result is not None or decide.should_stop(job, current_time()):
+        workflow.wake(job)
+        return True
+    try:
+        prediction = _ask(job, stop=False)
+    except Gone:
+        workflow.wake(job)
+        return True
+    except ProviderError as error:
+        logger.warning("provider does not tell", reason=error.detail)
+        return False
+    if prediction.ended:
+        logger.info("a webhook was lost", prediction=prediction.id, status=prediction.status)
+        workflow.wake(record(job, prediction))
+    return True
+
+
+def _note_stop(job: Job, now: float) -> Job:
+    """The job with the remark that it is we who stop it; a result that came meanwhile is not ours to explain."""
+    try:
+        return table.note_stop(job, now)
+    except Refused as refused:
+        return table.met(refused) or job
 
 
 def record(job: Job, prediction: Prediction) -> Job:
@@ -92,15 +127,18 @@ def record(job: Job, prediction: Prediction) -> Job:
         return table.met(refused) or replace(job, result=prediction)
 
 
-def _ask(job: Job, prediction_id: str, *, stop: bool) -> Prediction:
+def _ask(job: Job, *, stop: bool) -> Prediction:
+    """What the provider says of the job's prediction, once it was asked to stop it if `stop`. Raises ProviderError."""
+    if job.prediction is None:
+        raise Gone("the job has no prediction")
     provider = PROVIDERS[job.provider]
     connection = provider.connection()
-    prediction = provider.fetch(connection, prediction_id)
+    prediction = provider.fetch(connection, job.prediction)
     if prediction.ended or not stop:
         return prediction
-    logger.info("asking the provider to cancel", prediction=prediction_id)
-    prediction = provider.cancel(connection, prediction_id)
-    return prediction if prediction.ended else provider.fetch(connection, prediction_id)
+    logger.info("asking the provider to cancel", prediction=prediction.id)
+    prediction = provider.cancel(connection, prediction.id)
+    return prediction if prediction.ended else provider.fetch(connection, prediction.id)
 
 
 def cancel(job: Job) -> Job:
@@ -108,7 +146,7 @@ def cancel(job: Job) -> Job:
     if job.prediction is None:
         return job
     try:
-        prediction = _ask(job, job.prediction, stop=True)
+        prediction = _ask(job, stop=True)
     except ProviderError as error:
         logger.warning("cancel did not reach the provider; the workflow asks again", reason=error.detail)
         return job

@@ -21,7 +21,7 @@ def store(job: Job) -> Step:
     now = current_time()
     if job.terminal:
         return _store_late(job)
-    step = decide.of_result(job, now)
+    step = decide.of_result(job)
     if step.next != "store" or job.result is None:
         return step
     result = job.result

@@ -1,7 +1,8 @@
 """The sweeper: whatever was left behind at any point is started, finished or ended.
 
 It decides nothing about a job itself. It makes sure that an execution of the workflow is looking after it, beginning at
-the step that fits what the job has; that step asks the provider.
+the step that fits what the job has; that step asks the provider. While an execution waits for a webhook, the sweeper
+asks in its place, so that waiting costs the workflow no transition, and wakes it when there is something to know.
 """
 
 from collections.abc import Callable
@@ -10,11 +11,14 @@ from shared.core.clock import now as current_time
 from shared.core.dynamo import Refused
 from shared.core.log import count, logger
 from shared.core.settings import settings
-from shared.jobs import table, workflow
+from shared.jobs import decide, observe, table, workflow
 from shared.jobs.steps import Step, fail
 from shared.jobs.table import Job
 
 PAGE = 50
+ENOUGH_TIME_S = 15
+"""As long as one job may take: a provider that does not answer, and a few AWS calls."""
+
 OVERDUE_AFTER_S = 300
 """A running execution that has not ended its job so long after abandon_at is not believed any more."""
 
@@ -25,11 +29,13 @@ HOPELESS_AFTER = 5
 def sweep(time_left: Callable[[], float]) -> int:
     """Look after every due job while `time_left()` (seconds) lasts; how many were given a new execution."""
     restarted = 0
+    silent: set[str] = set()
     for number in range(table.SHARDS):
-        while time_left() > 10:
+        while time_left() > ENOUGH_TIME_S:
             due = table.due(f"open#{number}", current_time(), limit=PAGE)
             for job_id in due:
-                restarted += _look_after(job_id)
+                if time_left() > ENOUGH_TIME_S:
+                    restarted += _look_after(job_id, silent)
             if len(due) < PAGE:
                 break
     count("SweepRestarted", restarted)
@@ -37,17 +43,21 @@ def sweep(time_left: Callable[[], float]) -> int:
     return restarted
 
 
-def _look_after(job_id: str) -> bool:
-    """Give the job an execution if none works on it."""
+def _look_after(job_id: str, silent: set[str]) -> bool:
+    """Give the job an execution if none works on it; ask for the news if one waits. `silent` are the providers that did
+    not answer in this sweep, and are not asked again."""
     now = current_time()
     logger.append_keys(job_id=job_id)
     try:
-        job = table.postpone_sweep(job_id, now)
+        job = table.claim_sweep(job_id, now)
     except Refused:
         return False
     running = workflow.status(job)
     overdue = now > job.abandon_at + settings().scaled(OVERDUE_AFTER_S)
     if running == "RUNNING" and not overdue:
+        if job.provider not in silent and not observe.look(job):
+            silent.add(job.provider)
+        _look_again(job, now)
         return False
     logger.warning("nobody looks after this job", execution=running, status=job.status, overdue=overdue)
     if running is not None:
@@ -57,6 +67,13 @@ def _look_after(job_id: str) -> bool:
             return False
     workflow.start(job, _first_step(job, overdue=overdue))
     return True
+
+
+def _look_again(job: Job, now: float) -> None:
+    try:
+        table.postpone_sweep(job.id, decide.next_look(job, now, settings().time_scale), now)
+    except Refused:
+        logger.info("the job has ended meanwhile")
 
 
 def _first_step(job: Job, *, overdue: bool) -> Step:

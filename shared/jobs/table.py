@@ -55,6 +55,7 @@ class Job:
     result: Prediction | None = None
     late_result: Prediction | None = None
     cancel_requested_at: float | None = None
+    stopped_at: float | None = None
     task_token: str | None = field(default=None, repr=False)
     executions: int = 0
     store_attempts: int = 0
@@ -229,6 +230,19 @@ def request_cancel(job_id: str, now: float) -> Job:
     )
 
 
+def note_stop(job: Job, now: float) -> Job:
+    """Remember that we have asked the provider to stop it, because its deadline has come. Raises Refused when the job
+    has a result or is over."""
+    return _change(
+        job.id,
+        "SET stopped_at = if_not_exists(stopped_at, :now)",
+        "#status = :processing AND attribute_not_exists(#result)",
+        names={"#result": "result"},
+        now=now,
+        processing="processing",
+    )
+
+
 def start_storing(job_id: str, now: float) -> Job:
     """processing → storing, or storing once more. Raises Refused for a job that is over or has no result."""
     return _change(
@@ -272,7 +286,12 @@ def due(shard_name: str, now: float, *, limit: int) -> list[str]:
     return [str(dynamo.plain(item)["id"]) for item in answer["Items"]]
 
 
-def postpone_sweep(job_id: str, now: float) -> Job:
+def postpone_sweep(job_id: str, until: float, now: float) -> Job:
+    """Leave an unfinished job alone until then. Raises Refused when it is over."""
+    return _change(job_id, "SET sweep_at = :until", "attribute_exists(sweep_at)", now=now, until=until)
+
+
+def claim_sweep(job_id: str, now: float) -> Job:
     """Claim the job for this sweep. Raises Refused if another sweep was faster or the job is over."""
     return _change(
         job_id,

@@ -3,6 +3,7 @@
 The job of these tests was accepted at 1000, has its deadline at 1600 and is abandoned at 2200.
 """
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -21,25 +22,26 @@ EARLY, LATE, VERY_LATE = 1100.0, 1600.0, 2200.0
 
 
 @pytest.mark.parametrize(
-    ("result", "cancel_requested_at", "now", "expected"),
+    ("result", "cancel_requested_at", "stopped_at", "expected"),
     [
-        (Prediction("p", "succeeded", URL), None, EARLY, Step("store")),
-        (Prediction("p", "succeeded", URL), 1050.0, EARLY, Step("store")),
-        (Prediction("p", "succeeded", URL), None, VERY_LATE, Step("store")),
-        (Prediction("p", "succeeded"), None, EARLY, ("failed", "bad_output")),
-        (Prediction("p", "failed", failure=REFUSED), None, EARLY, ("failed", "content_refused")),
+        (Prediction("p", "succeeded", URL), None, None, Step("store")),
+        (Prediction("p", "succeeded", URL), 1050.0, None, Step("store")),
+        (Prediction("p", "succeeded", URL), None, LATE, Step("store")),
+        (Prediction("p", "succeeded"), None, None, ("failed", "bad_output")),
+        (Prediction("p", "failed", failure=REFUSED), None, None, ("failed", "content_refused")),
         (Prediction("p", "failed", failure=REFUSED), 1050.0, LATE, ("failed", "content_refused")),
-        (Prediction("p", "failed"), None, EARLY, ("failed", "provider_failed")),
-        (Prediction("p", "canceled", failure=STOPPED), None, EARLY, ("canceled", "provider_canceled")),
-        (Prediction("p", "canceled"), None, EARLY, ("canceled", "provider_failed")),
-        (Prediction("p", "canceled", failure=STOPPED), 1050.0, EARLY, ("canceled", "canceled")),
+        (Prediction("p", "failed"), None, None, ("failed", "provider_failed")),
+        (Prediction("p", "canceled", failure=STOPPED), None, None, ("canceled", "provider_canceled")),
+        (Prediction("p", "canceled"), None, None, ("canceled", "provider_failed")),
+        (Prediction("p", "canceled", failure=STOPPED), 1050.0, None, ("canceled", "canceled")),
         (Prediction("p", "canceled", failure=STOPPED), 1050.0, LATE, ("canceled", "canceled")),
-        (Prediction("p", "canceled", failure=STOPPED), None, LATE - 1, ("canceled", "provider_canceled")),
         (Prediction("p", "canceled", failure=STOPPED), None, LATE, ("timed_out", "deadline_exceeded")),
     ],
 )
-def test_what_a_result_means(result: Prediction, cancel_requested_at: float | None, now: float, expected: Any) -> None:
-    step = decide.of_result(job(result=result, cancel_requested_at=cancel_requested_at), now)
+def test_what_a_result_means(
+    result: Prediction, cancel_requested_at: float | None, stopped_at: float | None, expected: Any
+) -> None:
+    step = decide.of_result(job(result=result, cancel_requested_at=cancel_requested_at, stopped_at=stopped_at))
 
     if isinstance(expected, Step):
         assert step == expected
@@ -49,7 +51,7 @@ def test_what_a_result_means(result: Prediction, cancel_requested_at: float | No
 
 
 def test_without_a_result_the_provider_is_asked() -> None:
-    assert decide.of_result(job(), EARLY) == Step("poll")
+    assert decide.of_result(job()) == Step("poll")
 
 
 @pytest.mark.parametrize(
@@ -127,3 +129,20 @@ def test_backoffs_double_from_four_seconds() -> None:
 def test_a_time_scale_shortens_our_backoff_and_not_what_was_asked() -> None:
     assert decide.backoff(3, scale=0.25, asked=None, left=1e9).wait_seconds == 4
     assert decide.backoff(3, scale=0.25, asked=30, left=1e9).wait_seconds == 30
+
+
+def test_the_sweeper_looks_less_and_less_often_but_never_past_the_deadline() -> None:
+    waiting = job(accepted_at=1000.0, deadline_at=2800.0)
+
+    looks, now = [], 1000.0
+    while now < 2800.0:
+        now = decide.next_look(waiting, now, 1.0)
+        looks.append(now)
+
+    gaps = [later - earlier for earlier, later in pairwise([1000.0, *looks])]
+    assert gaps[0] == decide.LOOK_AFTER_S
+    assert all(gap >= decide.LOOK_AFTER_S for gap in gaps[:-1])
+    assert gaps[:-1] == sorted(gaps[:-1])
+    assert looks[-1] == 2800.0
+    assert len(looks) <= 16
+    assert decide.next_look(waiting, 2800.0, 1.0) == 2800.0 + decide.LONGEST_BACKOFF_S

@@ -62,7 +62,11 @@ def test_a_running_prediction_is_waited_for(replicate: Loopback) -> None:
     assert asked(replicate) == ["/predictions/p"]
 
 
-@pytest.mark.parametrize("changes", [{"deadline_at": time.time() - 1}, {"cancel_requested_at": time.time()}])
+# That we stop it at the deadline is written to the job before the provider is asked; here it has been.
+PAST_DEADLINE = {"deadline_at": time.time() - 1, "stopped_at": time.time()}
+
+
+@pytest.mark.parametrize("changes", [PAST_DEADLINE, {"cancel_requested_at": time.time()}])
 def test_a_prediction_whose_time_has_come_is_asked_to_stop_and_asked_once_more(
     replicate: Loopback, changes: dict[str, Any]
 ) -> None:
@@ -82,7 +86,7 @@ def test_a_provider_that_does_not_tell_is_no_verdict(replicate: Loopback, status
 def test_a_job_is_given_up_at_abandon_at_whatever_the_provider_says(replicate: Loopback) -> None:
     now = time.time()
 
-    step = observe.poll(processing(deadline_at=now - 100, abandon_at=now - 1))
+    step = observe.poll(processing(deadline_at=now - 100, abandon_at=now - 1, stopped_at=now - 90))
 
     assert step == fail("timed_out", "abandoned", "The provider has not said what became of it.")
 

@@ -1,0 +1,272 @@
+"""Least privilege, from both sides: no function does what its role does not say (the stack enforces IAM), and no role
+says what its function does not do.
+
+A representative run uses everything once; the emulator has recorded each function's AWS calls.
+"""
+
+import json
+from collections.abc import Callable
+from fnmatch import fnmatchcase
+from functools import partial
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from local.cloud import Stack
+from tests.e2e.helpers import (
+    S3_ACTIONS,
+    Call,
+    Provider,
+    Recording,
+    at_once,
+    eventually,
+    only_prediction,
+)
+from tests.support import Json, Studio, sweep
+
+
+@pytest.fixture(scope="module")
+def used(stack: Stack, recording: Recording) -> dict[str, set[Call]]:
+    """Every call that each function has made, by function, after a run in which all of them have had their say."""
+    studio = Studio(stack, f"iam-{uuid4().hex[:12]}")
+    at_once([partial(scene, studio) for scene in SCENES])
+    sweep(stack)
+    studio.check_invariants()
+    studio.close()
+    allowed = {name: rights(stack, recording.roles[name]) for name in stack.functions}
+    return {
+        name: recording.calls(name, {event for action, _ in allowed[name] for event in recorded_as(action)})
+        for name in stack.functions
+    }
+
+
+def rights(stack: Stack, role_arn: str) -> set[tuple[str, str]]:
+    """(action, resource) of every Allow of the role's own policies."""
+    iam = stack.client("iam")
+    role = role_arn.rpartition("/")[2]
+    found: set[tuple[str, str]] = set()
+    for name in iam.list_role_policies(RoleName=role)["PolicyNames"]:
+        for statement in iam.get_role_policy(RoleName=role, PolicyName=name)["PolicyDocument"]["Statement"]:
+            assert statement["Effect"] == "Allow"
+            assert statement.keys() <= {"Effect", "Action", "Resource", "Sid"}
+            found |= {
+                (action, resource) for action in _list(statement["Action"]) for resource in _list(statement["Resource"])
+            }
+    return found
+
+
+def _list(value: Any) -> list[str]:
+    return [value] if isinstance(value, str) else list(value)
+
+
+def recorded_as(action: str) -> set[str]:
+    """The names of the events that show the use of an action."""
+    service, _, name = action.partition(":")
+    if service == "dynamodb":
+        return {name, "TransactWriteItems"}
+    if service == "s3":
+        return {event for event, meant in S3_ACTIONS.items() if meant == action}
+    return {name}
+
+
+def covers(right: tuple[str, str], call: Call) -> bool:
+    return fnmatchcase(call.action, right[0]) and fnmatchcase(call.resource, right[1])
+
+
+# The run: each scene is an account's story
+
+
+def refused_by_the_provider(studio: Studio) -> None:
+    for kind in ("images", "portraits"):
+        studio.create("[sim colour=blue]", kind=kind)
+
+
+def repeated_with_its_files(studio: Studio) -> None:
+    for kind in ("images", "portraits"):
+        job = studio.create("a lighthouse", kind=kind, key=f"repeat-{kind}")
+        studio.wait(job["id"])
+        follow(studio.create("a lighthouse", kind=kind, key=f"repeat-{kind}"))
+
+
+def read(studio: Studio) -> None:
+    job = studio.run("a herring")
+    follow(studio.job(job["id"]))
+    for path in ("/jobs", "/credits", "/credits/entries", "/models", "/openapi.json", "/health", "/nothing"):
+        studio.http.get(path)
+    asset = studio.http.get(f"/assets/{job['assets'][0]['id']}").json()
+    assert httpx.get(asset["url"], trust_env=False).status_code == 200
+    assert studio.http.get(f"/assets/{asset['id']}/content", follow_redirects=True).status_code == 200
+    answer = studio.http.post(f"/jobs/{job['id']}/cancel")
+    follow(answer.json())
+
+
+def follow(job: Json) -> None:
+    """Fetch the files of an answered job: the right to read them is the role's of the function that has answered."""
+    assert job["assets"]
+    for asset in job["assets"]:
+        assert httpx.get(asset["url"], trust_env=False).status_code == 200
+
+
+def canceled(studio: Studio) -> None:
+    running = studio.create("[sim outcome=never]")
+    studio.http.post(f"/jobs/{running['id']}/cancel")
+    assert studio.wait(running["id"])["status"] == "canceled"
+
+
+def canceled_in_the_queue(studio: Studio) -> None:
+    """Until one was queued at that very moment: between attempts it is, during them it is not."""
+    for _ in range(10):
+        job = studio.create("[sim create=429]")
+        if studio.http.post(f"/jobs/{job['id']}/cancel").json()["status"] == "canceled":
+            return
+        studio.wait(job["id"])
+    raise AssertionError("no job was queued when it was canceled")
+
+
+def unheard(studio: Studio) -> None:
+    for prompt in (
+        "[sim webhook=lost]",
+        "[sim outcome=failed]",
+        "[sim create=drop-after-accept]",
+        "[sim webhook=forged]",
+    ):
+        studio.create(prompt)
+    studio.run("[sim create=500 times=1]", kind="portraits")
+
+
+def too_big(studio: Studio) -> None:
+    """More than one part of a multipart upload, which is given up."""
+    assert studio.run("[sim output=too-big]")["status"] == "failed"
+
+
+def late(studio: Studio) -> None:
+    """The provider changes its mind: what it has told as failed was a success after all."""
+    failed, other = studio.run("[sim outcome=failed]"), studio.run("[sim]")
+    provider = Provider(studio.stack)
+    result = provider.prediction(only_prediction(studio, other["id"])["id"])
+    body = json.dumps({**result, "id": only_prediction(studio, failed["id"])["id"]}).encode()
+    assert provider.deliver(failed["id"], body, provider.signed(body)).status_code == 200
+    provider.close()
+    kept = eventually(lambda: studio.job(failed["id"])["assets"], timeout=30, what="late asset")
+    assert kept[0]["sha256"] == other["assets"][0]["sha256"]
+    assert studio.job(failed["id"])["status"] == "failed"
+
+
+def left_alone(studio: Studio) -> None:
+    """A job whose execution was stopped: the sweeper asks for it and starts another."""
+    job = studio.create("[sim delay=1 webhook=lost]")
+    arn = studio.stack.state_machines["generation"].replace(":stateMachine:", ":execution:")
+    studio.stack.client("stepfunctions").stop_execution(executionArn=f"{arn}:{job['id']}")
+
+    def over() -> bool:
+        sweep(studio.stack)
+        return studio.job(job["id"])["status"] == "succeeded"
+
+    eventually(over, timeout=60, what="end of the job that was left alone")
+
+
+def _in_an_account_of_its_own(stage: Callable[[Studio], None]) -> Callable[[Studio], None]:
+    def play(model: Studio) -> None:
+        studio = Studio(model.stack, f"{model.account}-{stage.__name__}")
+        studio.grant(200)
+        stage(studio)
+        for job in studio.http.get("/jobs", params={"limit": 100}).json()["items"]:
+            studio.wait(job["id"])
+        studio.check_invariants()
+        studio.close()
+
+    return play
+
+
+SCENES = [
+    _in_an_account_of_its_own(stage)
+    for stage in (
+        refused_by_the_provider,
+        repeated_with_its_files,
+        read,
+        canceled,
+        canceled_in_the_queue,
+        unheard,
+        too_big,
+        late,
+        left_alone,
+    )
+]
+
+
+# What it shows
+
+
+def test_no_function_has_a_right_that_it_does_not_use(
+    stack: Stack, recording: Recording, used: dict[str, set[Call]]
+) -> None:
+    unused = {
+        (name, *right)
+        for name in stack.functions
+        for right in rights(stack, recording.roles[name])
+        if not any(covers(right, call) for call in used[name])
+    }
+
+    assert unused == set()
+
+
+def test_no_function_does_what_its_role_does_not_say(
+    stack: Stack, recording: Recording, used: dict[str, set[Call]]
+) -> None:
+    outside = {
+        (name, call)
+        for name in stack.functions
+        for call in used[name]
+        if not any(covers(right, call) for right in rights(stack, recording.roles[name]))
+    }
+
+    assert outside == set()
+
+
+def test_only_what_has_no_resource_level_has_a_star(stack: Stack, recording: Recording) -> None:
+    starred = {
+        action for role in recording.roles.values() for action, resource in rights(stack, role) if resource == "*"
+    }
+
+    # AWS Service Authorization Reference: task tokens are no resource.
+    assert starred == {"states:SendTaskSuccess"}
+
+
+def test_no_action_is_a_pattern(stack: Stack, recording: Recording) -> None:
+    assert not [
+        action
+        for role in recording.roles.values()
+        for action, _ in rights(stack, role)
+        if "*" in action or "?" in action
+    ]
+
+
+def test_every_function_has_a_role_of_its_own_with_nothing_but_logs_attached(
+    stack: Stack, recording: Recording
+) -> None:
+    assert len(set(recording.roles.values())) == len(stack.functions)
+    iam = stack.client("iam")
+    for role in recording.roles.values():
+        attached = iam.list_attached_role_policies(RoleName=role.rpartition("/")[2])["AttachedPolicies"]
+        assert [policy["PolicyName"] for policy in attached] == ["AWSLambdaBasicExecutionRole"]
+
+
+def test_the_workflow_may_do_what_its_definition_does(stack: Stack) -> None:
+    """The emulator does not enforce a state machine's role, so its policy is held against its definition."""
+    machine = stack.client("stepfunctions").describe_state_machine(stateMachineArn=stack.state_machines["generation"])
+    tasks = [state for state in json.loads(machine["definition"])["States"].values() if state["Type"] == "Task"]
+    needed = {
+        ("dynamodb:UpdateItem", f"table/{state['Parameters']['TableName']}")
+        if "dynamodb:updateItem" in state["Resource"]
+        else ("lambda:InvokeFunction", state["Resource"])
+        for state in tasks
+    }
+
+    allowed = rights(stack, machine["roleArn"])
+
+    assert len(needed) == 6
+    assert {
+        (action, resource.rpartition(":")[2] if "dynamodb" in action else resource) for action, resource in allowed
+    } == needed
