@@ -1,6 +1,6 @@
 """Signing webhooks and bringing them to their receiver, faults included.
 
-A webhook for a Lambda Function URL goes to the AWS emulator's port with its `Host`, as DNS would bring it to AWS.
+What is for a Lambda Function URL goes to the AWS emulator's port with its `Host`, as DNS would bring it to AWS.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import httpx
 
@@ -22,8 +22,12 @@ RETRY_PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 ANSWER_WITHIN = 10.0
 # A sender whose signatures are always wrong knocks twice: enough to see that both are refused.
 ATTEMPTS_WITH_BAD_SIGNATURE = 2
+BAD_PROOF = ("unsigned", "forged", "stale", "tampered")
 STALE_BY = 600
-LAMBDA_URL_HOST = re.compile(r"[a-z0-9]+\.lambda-url\.[a-z0-9-]+\.on\.aws")
+BIG = 5_000_000
+AWS_HOST = re.compile(r"[a-z0-9]+\.lambda-url\.[a-z0-9-]+\.on\.aws|(.+\.)?s3[.-][a-z0-9.-]*amazonaws\.com")
+FILE_URL = re.compile(rb'https?://[^"\\]+/delivery/')
+SOMEBODY_ELSES = b"https://files.attacker.example/"
 
 type Signer = Callable[[bytes, int], dict[str, str]]
 """From the raw body and the time in Unix seconds to the headers that prove the sender."""
@@ -100,7 +104,7 @@ class Courier:
     async def deliver(self, webhook: Webhook, mailbox: Mailbox, *, retried: bool) -> None:
         """Attempt until something other than a 4xx, a 5xx or silence comes back, or the attempts run out."""
         pauses = list(self._pauses) if retried else []
-        if mailbox.fault.kind in ("unsigned", "forged", "stale") and mailbox.fault.times is None:
+        if mailbox.fault.kind in BAD_PROOF and mailbox.fault.times is None:
             pauses = pauses[: ATTEMPTS_WITH_BAD_SIGNATURE - 1]
         if mailbox.fault.kind == "lost" and mailbox.fault.times is None:
             pauses = []
@@ -121,28 +125,51 @@ class Courier:
             error = "lost on the way"
         else:
             try:
-                status_code = await self._post(webhook, _proof(webhook, int(at), struck))
+                status_code = await self._post(*_signed(webhook, int(at), struck))
             except (httpx.TransportError, TimeoutError) as failure:
                 error = f"{type(failure).__name__}: {failure}"
         return Attempt(webhook.event, number, struck, status_code, error, at)
 
     async def _post(self, webhook: Webhook, proof: dict[str, str]) -> int:
-        url = httpx.URL(webhook.url)
-        headers = {"content-type": "application/json", "host": url.netloc.decode(), **proof}
-        if LAMBDA_URL_HOST.fullmatch(url.host):
-            url = url.copy_with(scheme=self._endpoint.scheme, host=self._endpoint.host, port=self._endpoint.port)
+        url, host = to_emulator(httpx.URL(webhook.url), self._endpoint)
+        headers = {"content-type": "application/json", "host": host, **proof}
         async with asyncio.timeout(ANSWER_WITHIN):
             answer = await self._client.post(url, content=webhook.body, headers=headers)
         return answer.status_code
 
 
-def _proof(webhook: Webhook, now: int, fault: WebhookFault) -> dict[str, str]:
+def to_emulator(url: httpx.URL, endpoint: httpx.URL) -> tuple[httpx.URL, str]:
+    """Where to connect for `url`, and the `Host` to say there: hosts of AWS are behind the emulator's port."""
+    host = url.netloc.decode()
+    if AWS_HOST.fullmatch(url.host):
+        url = url.copy_with(scheme=endpoint.scheme, host=endpoint.host, port=endpoint.port)
+    return url, host
+
+
+def _signed(webhook: Webhook, now: int, fault: WebhookFault) -> tuple[Webhook, dict[str, str]]:
+    """What is sent, and the headers that prove it or fail to."""
     match fault:
         case "unsigned":
-            return {}
+            return webhook, {}
         case "forged":
-            return webhook.forge(webhook.body, now)
+            return webhook, webhook.forge(webhook.body, now)
         case "stale":
-            return webhook.sign(webhook.body, now - STALE_BY)
+            return webhook, webhook.sign(webhook.body, now - STALE_BY)
+        case "tampered":
+            return replace(webhook, body=_tampered(webhook.body)), webhook.sign(webhook.body, now)
+        case "rotated":
+            good, bad = webhook.sign(webhook.body, now), webhook.forge(webhook.body, now)
+            return webhook, {
+                name: good[name] if good[name] == bad[name] else f"{bad[name]} {good[name]}" for name in good
+            }
+        case "big":
+            # White space may follow a JSON document.
+            webhook = replace(webhook, body=webhook.body.ljust(BIG))
+            return webhook, webhook.sign(webhook.body, now)
         case _:
-            return webhook.sign(webhook.body, now)
+            return webhook, webhook.sign(webhook.body, now)
+
+
+def _tampered(body: bytes) -> bytes:
+    """Other files than the provider made; at least one more space, or the proof would hold."""
+    return FILE_URL.sub(SOMEBODY_ELSES, body) + b" "

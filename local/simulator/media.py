@@ -36,12 +36,12 @@ class Picture:
         return CONTENT_TYPES[self.format]
 
 
-def frame(aspect_ratio: str) -> tuple[int, int]:
-    """Width and height in pixels for a ratio such as `16:9`, long side 768. Raises ValueError."""
+def frame(aspect_ratio: str, long_side: int = LONG_SIDE) -> tuple[int, int]:
+    """Width and height in pixels for a ratio such as `16:9`. Raises ValueError."""
     across, down = (int(part) for part in aspect_ratio.split(":"))
     if not (0 < across <= 100 and 0 < down <= 100):
         raise ValueError(f"not an aspect ratio: {aspect_ratio}")
-    scale = LONG_SIDE / max(across, down)
+    scale = long_side / max(across, down)
     return max(16, round(across * scale)), max(16, round(down * scale))
 
 
@@ -54,6 +54,16 @@ def render(picture: Picture) -> bytes:
     kind, options = ENCODERS[picture.format]
     encoded = BytesIO()
     image.save(encoded, kind, **options)
+    return encoded.getvalue()
+
+
+@lru_cache(maxsize=16)
+def caption_png(caption: str, width: int, height: int) -> bytes:
+    """The caption alone, on glass: what a film shows over its moving pictures."""
+    image = Image.new("RGBA", (width, height), (0, 0, 0, 0))
+    _write(image, caption, "simulated")
+    encoded = BytesIO()
+    image.save(encoded, "PNG", compress_level=1)
     return encoded.getvalue()
 
 

@@ -1,34 +1,44 @@
 """Replicate's HTTP API as its clients see it: predictions, their webhooks, and its way of saying no."""
 
 import base64
-import functools
 import hashlib
-import ipaddress
 import json
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
-from typing import Any, cast, get_args
+from typing import Any
 from urllib.parse import urlencode
 
-import httpx
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
-from starlette.routing import Route
+from starlette.responses import JSONResponse, Response
 
-from local.simulator import directives
+from local.simulator import directives, orders
+from local.simulator.api import (
+    Answers,
+    Refused,
+    application,
+    bearer,
+    go_wrong,
+    is_webhook,
+    json_object,
+    key_of,
+    origin,
+)
 from local.simulator.delivery import Webhook, standard_signers
-from local.simulator.directives import Directives, Fault, UnknownDirective
+from local.simulator.directives import JOB_ABILITIES, Directives, UnknownDirective
 from local.simulator.jobs import Event, Job, Jobs
-from local.simulator.media import ImageFormat, Picture, frame
-from local.simulator.outputs import Output, Outputs
-from local.simulator.server import drop, until_disconnected
+from local.simulator.orders import Order, Unfit
+from local.simulator.workshop import Workshop
 
+ABILITIES = JOB_ABILITIES | {
+    "webhook": JOB_ABILITIES["webhook"] | {"rotated"},
+    "output": JOB_ABILITIES["output"] - {"notjson"},
+    "cost": frozenset(),
+}
 EVENTS = ("start", "output", "logs", "completed")
 EVENTS_WITHOUT_FILTER = frozenset({"output", "completed"})
 # These answer with one URL; all others with a list, however short.
@@ -39,25 +49,29 @@ WAIT = re.compile(r"(?:^|[,;\s])wait(?:=(\d{1,4}))?(?:$|[,;\s])")
 DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?")
 OFFICIAL = re.compile(r"([\w.-]+/[\w.-]+)")
 VERSIONED = re.compile(r"(?:([\w.-]+/[\w.-]+):)?([0-9a-f]{64})")
-BAD_GATEWAY = (
-    "<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body>\r\n"
-    "<center><h1>502 Bad Gateway</h1></center>\r\n</body>\r\n</html>\r\n"
-)
 
 
-class Refused(Exception):
-    """A request that gets an error answer and leaves no trace."""
-
-    def __init__(self, status: int, title: str, detail: str, **more: object) -> None:
-        super().__init__(detail)
-        self.status = status
-        self.body = {"title": title, "detail": detail, "status": status, **more}
+def refused(status: int, title: str, detail: str, **more: object) -> Refused:
+    return Refused(status, {"title": title, "detail": detail, "status": status, **more})
 
 
 def invalid(name: str, description: str, kind: str = "invalid") -> Refused:
     """422 in the shape Replicate gives when the input does not fit the model's schema."""
     fields = [{"type": kind, "field": name, "description": description}]
-    return Refused(422, "Input validation failed", f"- {name}: {description}\n", invalid_fields=fields)
+    return refused(422, "Input validation failed", f"- {name}: {description}\n", invalid_fields=fields)
+
+
+def _throttled(headers: dict[str, str] | None = None) -> Refused:
+    return Refused(429, {"detail": "Request was throttled. Your rate limit resets in ~1s."}, headers)
+
+
+ANSWERS: Answers = {
+    "401": lambda: refused(401, "Unauthenticated", "You did not pass a valid authentication token"),
+    "402": lambda: refused(402, "Insufficient credit", "You have insufficient credit to run this model."),
+    "429": lambda: _throttled({"retry-after": "1"}),
+    "429bare": _throttled,
+    "500": lambda: refused(500, "Internal server error", "Internal server error"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +88,7 @@ class CreateBody:
     input: dict[str, Any]
     prompt: str
     directives: Directives
+    order: Order
     webhook: str | None
     events: list[str] | None
 
@@ -105,7 +120,7 @@ class Prediction(Job):
             "input": self.input,
             "output": self._output(),
             "error": self.error,
-            "logs": "",
+            "logs": self._logs(),
             "status": self.status,
             "source": "api",
             "data_removed": False,
@@ -127,12 +142,27 @@ class Prediction(Job):
         }
         return body | {name: value for name, value in optional.items() if value is not None}
 
-    def _output(self) -> list[str] | str | None:
-        if not self.output_ready:
+    def _output(self) -> object:
+        """One URL or several, or by kind an object; as the directive says, something else or nothing."""
+        if not self.output_ready or self.made is None or self.directives.output == "empty":
             return None
+        if self.directives.output == "nourls":
+            return []
         urls = [f"{self.origin}/delivery/{output.path}" for output in self.outputs]
+        if self.made.transcript is not None:
+            return self.made.transcript.whisper()
+        if self.made.kind == "stems":
+            return dict(zip(self.made.files, urls, strict=True))
         single = self.target.model.partition("/")[2] in SINGLE_OUTPUT_MODELS and "num_outputs" not in self.input
+        if self.made.kind != "image" or self.directives.output == "string-urls":
+            single = True
         return urls[0] if single else urls
+
+    def _logs(self) -> str:
+        """A progress bar as models print it, once the model runs."""
+        if self.started is None:
+            return ""
+        return f"{self.progress:3d}%|{'█' * (self.progress // 10):10s}|\n"
 
     def _metrics(self) -> dict[str, float]:
         if self.completed is None:
@@ -140,27 +170,30 @@ class Prediction(Job):
         metrics = {"total_time": round(self.completed - self.created, 6)}
         if self.started is not None:
             metrics["predict_time"] = round(self.completed - self.started, 6)
+        if self.directives.cost is not None:
+            metrics["predict_time"] = self.directives.cost
         return metrics
 
 
 class Replicate:
-    def __init__(self, jobs: Jobs[Prediction], outputs: Outputs, secret: str) -> None:
+    def __init__(self, jobs: Jobs[Prediction], workshop: Workshop, secret: str) -> None:
         self._jobs = jobs
-        self._outputs = outputs
+        self._workshop = workshop
         self._secret = secret
 
     def app(self) -> Starlette:
+        creates = [
+            ("/v1/predictions", self._create_by_version),
+            ("/v1/models/{owner}/{name}/predictions", self._create_by_model),
+            ("/v1/deployments/{owner}/{name}/predictions", self._create_by_deployment),
+        ]
         calls = [
-            ("/v1/predictions", "POST", self._create_by_version),
             ("/v1/predictions", "GET", self._list),
-            ("/v1/models/{owner}/{name}/predictions", "POST", self._create_by_model),
-            ("/v1/deployments/{owner}/{name}/predictions", "POST", self._create_by_deployment),
             ("/v1/predictions/{id}", "GET", self._get),
             ("/v1/predictions/{id}/cancel", "POST", self._cancel),
             ("/v1/webhooks/default/secret", "GET", self._webhook_secret),
         ]
-        routes = [Route(path, _with_token(call), methods=[method]) for path, method, call in calls]
-        return Starlette(routes=routes, exception_handlers={Refused: _refuse})
+        return application(creates, calls, prefix="r8_", key=bearer, answers=ANSWERS)
 
     async def _create_by_version(self, request: Request) -> Response:
         return await self._create(request, None)
@@ -202,13 +235,15 @@ class Replicate:
         return JSONResponse({"next": following, "previous": None, "results": [item.body() for item in page]})
 
     async def _create(self, request: Request, target: Target | None) -> Response:
-        body = await _json_object(request)
+        body = await json_object(request, lambda description: invalid("body", description))
         target = target or _target(body)
-        asked = _create_body(body)
+        asked = _create_body(body, target.model)
         now = time.time_ns() // 1_000_000 / 1_000
         deadline = _deadline(request, now)
+        key = key_of(request)
         prediction = Prediction(
             id=_new_id(),
+            key=key.fingerprint,
             prompt=asked.prompt,
             directives=asked.directives,
             webhook=asked.webhook,
@@ -218,66 +253,26 @@ class Replicate:
             input=asked.input,
             events=asked.events,
             base=_base(request),
-            origin=_origin(request),
+            origin=origin(request),
             secret=self._secret,
         )
-        pictures = _pictures(asked)
+        prediction.work = self._workshop.work(prediction, asked.order)
 
-        fault = self._jobs.create_fault(asked.webhook, asked.prompt, asked.directives)
+        fault = self._jobs.create_fault(asked.webhook, asked.prompt, asked.directives, key)
         created = fault in ("ok", "drop-after-accept")
-        self._jobs.log_create(asked.webhook, asked.prompt, fault, prediction if created else None)
+        self._jobs.log_create(key, asked.webhook, asked.prompt, fault, prediction if created else None)
         if created:
-            prediction.outputs = [self._publish(prediction, picture) for picture in pictures]
             answer = prediction.body()
             await self._jobs.begin(prediction)
             if fault == "ok":
                 return JSONResponse(await _waited(request, prediction, answer), status_code=201)
-        return await _fail(request, fault)
-
-    def _publish(self, prediction: Prediction, picture: Picture) -> Output:
-        path = f"{prediction.id}/out-{picture.index}.{picture.format}"
-        return self._outputs.publish(path, picture, Fault(prediction.directives.output, prediction.directives.times))
+        return await go_wrong(request, fault, ANSWERS)
 
     def _find(self, request: Request) -> Prediction:
         prediction = self._jobs.by_id.get(request.path_params["id"])
         if prediction is None:
-            raise Refused(404, "Not found", "The requested resource could not be found.")
+            raise refused(404, "Not found", "The requested resource could not be found.")
         return prediction
-
-
-def _with_token(call: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
-    @functools.wraps(call)
-    async def checked(request: Request) -> Response:
-        scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not token:
-            raise Refused(401, "Unauthenticated", "You did not pass an authentication token")
-        if not token.startswith("r8_"):
-            raise Refused(401, "Unauthenticated", "You did not pass a valid authentication token")
-        return await call(request)
-
-    return checked
-
-
-async def _refuse(_: Request, refused: Exception) -> Response:
-    assert isinstance(refused, Refused)
-    return JSONResponse(refused.body, status_code=refused.status)
-
-
-async def _fail(request: Request, fault: str) -> Response:
-    match fault:
-        case "429":
-            detail = "Request was throttled. Your rate limit resets in ~1s."
-            return JSONResponse({"detail": detail}, status_code=429, headers={"retry-after": "1"})
-        case "500":
-            body = {"title": "Internal server error", "detail": "Internal server error", "status": 500}
-            return JSONResponse(body, status_code=500)
-        case "502html":
-            return HTMLResponse(BAD_GATEWAY, status_code=502)
-        case "hang":
-            await until_disconnected(request)
-        case _:
-            await drop(request)
-    return Response()
 
 
 async def _waited(request: Request, prediction: Prediction, at_once: dict[str, Any]) -> dict[str, Any]:
@@ -290,16 +285,6 @@ async def _waited(request: Request, prediction: Prediction, at_once: dict[str, A
     return prediction.body()
 
 
-async def _json_object(request: Request) -> dict[str, Any]:
-    try:
-        body = json.loads(await request.body())
-    except ValueError:
-        raise invalid("body", "the request body is not JSON") from None
-    if not isinstance(body, dict):
-        raise invalid("body", "the request body is not a JSON object")
-    return body
-
-
 def _target(body: dict[str, Any]) -> Target:
     version = body.get("version")
     if version is None:
@@ -309,43 +294,28 @@ def _target(body: dict[str, Any]) -> Target:
     if isinstance(version, str) and OFFICIAL.fullmatch(version):
         return Target(version, "hidden")
     detail = "The specified version does not exist (or perhaps you don't have permission to use it?)"
-    raise Refused(422, "Invalid version or not permitted", detail)
+    raise refused(422, "Invalid version or not permitted", detail)
 
 
-def _create_body(body: dict[str, Any]) -> CreateBody:
+def _create_body(body: dict[str, Any], model: str) -> CreateBody:
     given = body.get("input")
     if given is None:
         raise invalid("input", "input is required", "required")
     if not isinstance(given, dict):
         raise invalid("input", "input must be an object")
-    prompt = given.get("prompt", "")
-    if not isinstance(prompt, str):
-        raise invalid("input.prompt", "prompt must be a string")
     try:
-        found = directives.parse(prompt)
+        prompt = orders.prompt_of(given)
+        found = directives.find(body)
+        directives.require(found, ABILITIES, "Replicate")
+        order = orders.read(model, given, found)
+    except Unfit as unfit:
+        raise invalid(f"input.{unfit.field}", str(unfit)) from None
     except UnknownDirective as unknown:
         raise invalid("input.prompt", str(unknown)) from None
-    return CreateBody(given, prompt, found, _webhook(body), _events(body))
-
-
-def _webhook(body: dict[str, Any]) -> str | None:
     webhook = body.get("webhook")
-    if webhook is None:
-        return None
-    try:
-        url = httpx.URL(webhook)
-    except (httpx.InvalidURL, TypeError):
-        raise invalid("webhook", "webhook must be a valid HTTPS URL") from None
-    if not url.host or (url.scheme != "https" and not (url.scheme == "http" and _is_loopback(url.host))):
+    if webhook is not None and not is_webhook(webhook):
         raise invalid("webhook", "webhook must be a valid HTTPS URL")
-    return str(webhook)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    return CreateBody(given, prompt, found, order, webhook, _events(body))
 
 
 def _events(body: dict[str, Any]) -> list[str] | None:
@@ -353,42 +323,6 @@ def _events(body: dict[str, Any]) -> list[str] | None:
     if events is not None and not (isinstance(events, list) and all(event in EVENTS for event in events)):
         raise invalid("webhook_events_filter", f"webhook_events_filter must be a list of {', '.join(EVENTS)}")
     return events
-
-
-def _pictures(asked: CreateBody) -> list[Picture]:
-    given = asked.input
-    count = given.get("num_outputs", 1)
-    if type(count) is not int or not 1 <= count <= 4:
-        raise invalid("input.num_outputs", "num_outputs must be a whole number from 1 to 4")
-    picture_format = given.get("output_format", "png")
-    # Models name JPEG in both ways.
-    picture_format = "jpg" if picture_format == "jpeg" else picture_format
-    if picture_format not in get_args(ImageFormat):
-        raise invalid("input.output_format", "output_format must be one of png, webp, jpg")
-    seed = given.get("seed")
-    if seed is None:
-        seed = int.from_bytes(hashlib.sha256(asked.prompt.encode()).digest()[:4])
-    if type(seed) is not int:
-        raise invalid("input.seed", "seed must be a whole number")
-    width, height = _size(given)
-    caption = directives.caption(asked.prompt)
-    kind = cast(ImageFormat, picture_format)
-    return [Picture(caption, seed, index, width, height, kind) for index in range(count)]
-
-
-def _size(given: dict[str, Any]) -> tuple[int, int]:
-    if "width" in given or "height" in given:
-        width, height = given.get("width"), given.get("height")
-        if type(width) is int and type(height) is int and 16 <= min(width, height) <= max(width, height) <= 2048:
-            return width, height
-        raise invalid("input.width", "width and height must be whole numbers from 16 to 2048")
-    aspect_ratio = given.get("aspect_ratio", "1:1")
-    if aspect_ratio == "match_input_image":
-        aspect_ratio = "1:1"
-    try:
-        return frame(aspect_ratio)
-    except (ValueError, AttributeError):
-        raise invalid("input.aspect_ratio", "aspect_ratio must be a ratio such as 16:9") from None
 
 
 def _deadline(request: Request, now: float) -> float | None:
@@ -408,13 +342,9 @@ def _new_id() -> str:
     return base64.b32encode(secrets.token_bytes(16)).decode().rstrip("=").lower()
 
 
-def _origin(request: Request) -> str:
-    return f"{request.url.scheme}://{request.url.netloc}"
-
-
 def _base(request: Request) -> str:
     """The API root this request was sent to: the app is mounted in two places."""
-    return f"{_origin(request)}{request.scope['root_path']}/v1"
+    return f"{origin(request)}{request.scope['root_path']}/v1"
 
 
 def _timestamp(moment: float | None) -> str | None:

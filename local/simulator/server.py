@@ -30,7 +30,7 @@ class KnownConnection(H11Protocol):
 
 
 class Server(uvicorn.Server):
-    """Calls `on_ready` when it listens; when told to end it cuts every connection, or a hung request would hold it up."""
+    """Calls `on_ready` when it listens; when told to end it cuts every connection: a hung request would hold it up."""
 
     def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
         super().__init__(config)

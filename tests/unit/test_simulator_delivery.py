@@ -149,6 +149,34 @@ def test_each_bad_proof_is_bad_in_its_own_way() -> None:
     assert stale.headers["webhook-signature"] == sign(SECRET, stale_id, stale_at, BODY)
 
 
+def test_a_body_changed_after_signing_proves_nothing() -> None:
+    seen, _ = delivered(ok, fault="tampered")
+
+    assert [verified(request) for request in seen] == [False]
+    assert json.loads(seen[0].content) == json.loads(BODY)
+
+
+def test_after_a_rotation_one_of_two_signatures_is_good() -> None:
+    seen, _ = delivered(ok, fault="rotated")
+
+    assert len(seen[0].headers["webhook-signature"].split()) == 2
+    assert verified(seen[0])
+
+
+def test_a_big_body_verifies() -> None:
+    seen, _ = delivered(ok, fault="big")
+
+    assert len(seen[0].content) == 5_000_000
+    assert verified(seen[0])
+
+
+def test_what_is_for_a_bucket_goes_to_the_emulator() -> None:
+    seen, _ = delivered(ok, url="https://media-1.s3.eu-west-1.amazonaws.com/a.mp3?X-Amz-Signature=1")
+
+    assert str(seen[0].url) == "http://127.0.0.1:4566/a.mp3?X-Amz-Signature=1"
+    assert seen[0].headers["host"] == "media-1.s3.eu-west-1.amazonaws.com"
+
+
 def test_what_is_lost_reaches_nobody() -> None:
     seen, mailbox = delivered(ok, fault="lost")
 
