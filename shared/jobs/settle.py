@@ -6,7 +6,7 @@ from shared.core.clock import now as current_time
 from shared.core.dynamo import Refused, Write
 from shared.core.log import count, logger
 from shared.credits import ledger
-from shared.credits.ledger import Account, Change
+from shared.credits.ledger import Account, Change, Overdrawn
 from shared.jobs import catalog, table
 from shared.jobs.status import Ending
 from shared.jobs.table import Job
@@ -52,7 +52,8 @@ def _once(job: Job, decide: ledger.Decide) -> Job:
     """Settle, or find that somebody has; either way the job as it is afterwards."""
     try:
         ledger.commit(job.account, decide)
-    except Refused:
+    except (Refused, Overdrawn):
+        # What was held for this job may be gone from the balances already: the account then cannot give it twice.
         settled = table.get(job.id)
         if settled is None or not settled.terminal:
             raise

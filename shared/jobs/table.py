@@ -77,8 +77,10 @@ class Job:
         return Job(**values)
 
     def item(self) -> Item:
-        """The item of a new job, with the keys of both indexes."""
+        """The item of an unfinished job, with the keys of both indexes."""
         values = {name: value for name, value in vars(self).items() if value is not None and value != ()}
+        values |= {name: _prediction_item(values[name]) for name in ("result", "late_result") if name in values}
+        values |= {"error": vars(self.error)} if self.error else {}
         return {
             **values,
             "created": f"{self.created_at}#{self.id}",

@@ -1,0 +1,138 @@
+"""The product's code run inside the test process against the deployed stack, with AWS calls that fail on command.
+
+`inside(stack)` gives this process the environment of a deployed function. `aws_calls(fault)` then names every AWS call
+that the code makes and lets one of them go wrong: the network breaks before the request is sent or after the service
+has acted, once (botocore repeats the call) or until botocore gives up; or the process ends at that very point.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import boto3
+import botocore.endpoint
+import botocore.handlers
+import pytest
+from aws_lambda_powertools.utilities import parameters
+from aws_lambda_powertools.utilities.parameters.constants import DEFAULT_PROVIDERS
+from botocore.exceptions import ConnectionClosedError
+from botocore.httpsession import URLLib3Session
+
+from local.cloud import ROOT_KEY, Stack
+from shared.core import aws
+from shared.core.settings import settings
+from shared.credits import ledger
+from shared.providers import replicate
+
+Effect = Literal["before", "after"]
+How = Literal["once", "for_good", "death"]
+
+
+class Killed(BaseException):
+    """The process ends here: no handler, no retry, no clean-up that a real end would not do either."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What happens to the AWS call number `call` (from 0) of an invocation, before or after it took effect."""
+
+    call: int
+    effect: Effect
+    how: How
+
+
+@dataclass
+class Calls:
+    """The AWS calls that were made, retries not counted, and how often the faulty one was tried."""
+
+    fault: Fault | None
+    names: list[str] = field(default_factory=list)
+    tries: int = 0
+
+
+class _NoSleep:
+    """botocore's back-off takes seconds and proves nothing."""
+
+    @staticmethod
+    def sleep(seconds: float) -> None:
+        pass
+
+
+_current: ContextVar[Calls | None] = ContextVar("calls", default=None)
+_network = URLLib3Session()
+
+
+@contextmanager
+def inside(stack: Stack, function: str = "SubmitFunction", **overrides: str) -> Iterator[None]:
+    """Be the deployed `function`: its environment with `overrides`, root credentials, nothing remembered."""
+    deployed = stack.client("lambda").get_function_configuration(FunctionName=stack.functions[function])
+    environment = {
+        **deployed["Environment"]["Variables"],
+        "AWS_ENDPOINT_URL": stack.aws_endpoint_url,
+        "AWS_DEFAULT_REGION": stack.region,
+        "AWS_REGION": stack.region,
+        "AWS_ACCESS_KEY_ID": ROOT_KEY,
+        "AWS_SECRET_ACCESS_KEY": ROOT_KEY,
+        **overrides,
+    }
+    hooks = [("before-call", _count), ("before-send", _strike)]
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        patch.setattr(botocore.handlers, "BUILTIN_HANDLERS", [*botocore.handlers.BUILTIN_HANDLERS, *hooks])
+        patch.setattr(botocore.endpoint, "time", _NoSleep)
+        forget_everything()
+        yield
+    forget_everything()
+
+
+def forget_everything() -> None:
+    """What a new process does not know: settings, connections, clients (and their quota of retries)."""
+    settings.cache_clear()
+    for client in (aws.dynamodb, aws.stepfunctions, aws.s3):
+        client.cache_clear()
+    replicate._connection.cache_clear()
+    boto3.DEFAULT_SESSION = None
+    parameters.clear_caches()
+    forget_answers()
+
+
+def forget_answers() -> None:
+    """What a process remembers of the answers it got: secrets and accounts."""
+    ledger._recent.clear()
+    replicate._secret.clear()
+    for provider in DEFAULT_PROVIDERS.values():
+        provider.clear_cache()
+
+
+@contextmanager
+def aws_calls(fault: Fault | None = None) -> Iterator[Calls]:
+    """Within the block: this thread's AWS calls, one of them at fault."""
+    calls = Calls(fault)
+    token = _current.set(calls)
+    try:
+        yield calls
+    finally:
+        _current.reset(token)
+
+
+def _count(model: Any, **_: Any) -> None:
+    calls = _current.get()
+    if calls is not None:
+        calls.names.append(model.name)
+
+
+def _strike(request: Any, **_: Any) -> None:
+    calls = _current.get()
+    if calls is None or calls.fault is None or len(calls.names) - 1 != calls.fault.call:
+        return
+    calls.tries += 1
+    if calls.fault.how == "once" and calls.tries > 1:
+        return
+    if calls.fault.effect == "after":
+        _network.send(request)
+    if calls.fault.how == "death":
+        raise Killed
+    raise ConnectionClosedError(endpoint_url=request.url)
