@@ -46,7 +46,7 @@ def _receive(request: LambdaFunctionUrlEvent) -> None:
     except BadSignature as error:
         logger.warning("webhook refused", provider=name, reason=str(error))
         count("WebhookRefused")
-        raise Unauthorized from error
+        raise Unauthorized("A valid signature is needed.", scheme="Signature") from error
     except ProviderError as error:
         logger.error("cannot verify webhooks: no signing secret", provider=name, reason=error.detail)
         raise Unavailable("Webhooks cannot be verified at the moment.", code="unconfigured") from error

@@ -58,12 +58,12 @@ class BadRequest(Problem):
 
 
 class Unauthorized(Problem):
-    """Every flaw of a token gives the same answer; the log says which it was."""
+    """Every flaw of a token gives the same answer, and every flaw of a signature; the log says which it was."""
 
     status, title, code = 401, "Unauthorized", "unauthorized"
 
-    def __init__(self) -> None:
-        super().__init__("A valid bearer token is needed.", headers={"www-authenticate": "Bearer"})
+    def __init__(self, detail: str = "A valid bearer token is needed.", *, scheme: str = "Bearer") -> None:
+        super().__init__(detail, headers={"www-authenticate": scheme})
 
 
 class InsufficientCredits(Problem):

@@ -39,6 +39,7 @@ OPEN = None
 """The scope of an API that anyone may call."""
 
 LARGEST_BODY = 64 * 1024
+JSON = "application/json"
 PROBLEM_JSON = "application/problem+json"
 
 PROBLEM_RESPONSE: dict[str, Any] = {
@@ -165,15 +166,18 @@ def _respond(app: Api, event: dict[str, Any], context: LambdaContext) -> dict[st
     if app.scope is not OPEN:
         _caller.set(auth.authenticate(request.headers.get("authorization"), scope=app.scope))
         logger.append_keys(account=account())
-    _check_body(request)
+    if _check_body(request):
+        # Powertools compares media types by case.
+        event = {**event, "headers": {**event["headers"], "content-type": JSON}}
     return app.resolve(event, context)
 
 
-def _check_body(request: APIGatewayProxyEventV2) -> None:
-    """Refuse what is too large before parsing it, and what is not a JSON object before validating it."""
+def _check_body(request: APIGatewayProxyEventV2) -> bool:
+    """Refuse what is too large before parsing it, and what is not a JSON object before validating it; whether there is
+    a body."""
     if len(request.body or "") > (LARGEST_BODY * 4 / 3 + 4 if request.is_base64_encoded else LARGEST_BODY):
         raise PayloadTooLarge(f"A request body may have {LARGEST_BODY} bytes.")
-    content_type = (request.headers.get("content-type") or "application/json").partition(";")[0].strip().lower()
+    content_type = (request.headers.get("content-type") or JSON).partition(";")[0].strip().lower()
     try:
         text = request.decoded_body or ""
     except ValueError:
@@ -181,8 +185,8 @@ def _check_body(request: APIGatewayProxyEventV2) -> None:
     if len(text.encode("utf-8", "surrogatepass")) > LARGEST_BODY:
         raise PayloadTooLarge(f"A request body may have {LARGEST_BODY} bytes.")
     if not text:
-        return
-    if content_type != "application/json":
+        return False
+    if content_type != JSON:
         raise UnsupportedMediaType("A request body must be application/json.")
     try:
         body = json.loads(text)
@@ -192,6 +196,7 @@ def _check_body(request: APIGatewayProxyEventV2) -> None:
         raise BadRequest("The body is not valid JSON.", code="malformed_json") from None
     if not isinstance(body, dict):
         raise Invalid("The body must be a JSON object.", errors=[{"pointer": "", "detail": "must be an object"}])
+    return True
 
 
 def _compact(value: Any) -> str:

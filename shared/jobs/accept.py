@@ -9,6 +9,7 @@ from shared.core import ids, web
 from shared.core.clock import iso
 from shared.core.clock import now as current_time
 from shared.core.dynamo import Refused, Write
+from shared.core.errors import InsufficientCredits
 from shared.core.log import count, logger
 from shared.core.settings import settings
 from shared.credits import ledger
@@ -53,6 +54,12 @@ def accept(account_id: str, request: Request, *, idempotency_key: str | None, re
         if met is None:
             raise
         return Accepted(_same(Job.of(met), job), replayed=True)
+    except InsufficientCredits:
+        # The repeat of a request that was accepted gets its answer, whatever is left on the account.
+        found = table.get(job.id) if idempotency_key else None
+        if found is None:
+            raise
+        return Accepted(_same(found, job), replayed=True)
     count("Job_accepted")
     logger.info("accepted", kind=job.kind, model=job.model, held=amount)
     return Accepted(job, replayed=False)

@@ -137,6 +137,9 @@ CHANGES = [
         "canceled",
         {},
     ),
+    Change("note_stop", lambda job: table.note_stop(job, NOW), {"processing"}, None, WITHOUT_RESULT),
+    Change("note_stop with a result", lambda job: table.note_stop(job, NOW), set(), None, WITH_RESULT),
+    Change("postpone_sweep", lambda job: table.postpone_sweep(job.id, FAR, NOW), ANY - TERMINAL, None, {}),
     Change("claim_sweep", lambda job: table.claim_sweep(job.id, FAR), ANY - TERMINAL, None, {}),
     Change("claim_sweep too early", lambda job: table.claim_sweep(job.id, FAR - 1), set(), None, {}),
     Change("next_execution", lambda job: table.next_execution(job, NOW), ANY - TERMINAL, None, {}),
@@ -182,9 +185,6 @@ def put(made: list[str], status: Status, **fields: object) -> Job:
     )
     job = replace(job, **fields)  # type: ignore[arg-type]
     item = {**job.item(), "sweep_at": FAR}
-    for name in ("result", "late_result"):
-        if name in item:
-            item[name] = table._prediction_item(item[name])
     if status in TERMINAL:
         del item["sweep_at"], item["open_shard"]
     aws.dynamodb().put_item(TableName=settings().jobs_table, Item=dynamo.attributes(item))

@@ -162,7 +162,7 @@ def test_malformed_missing_and_wrong_give_the_same_401(cloud: Loopback, changed:
     answer = receive(payload)
 
     refused(answer, 401)
-    assert problem(answer)["detail"] == "A valid bearer token is needed."
+    assert problem(answer)["detail"] == "A valid signature is needed."
 
 
 @pytest.mark.parametrize(("path", "method"), [("/", "POST"), ("/kie", "POST"), ("/replicate", "GET"), ("/x/y", "POST")])
