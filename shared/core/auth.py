@@ -8,7 +8,6 @@ import json
 import re
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 import jwt
 
@@ -95,11 +94,9 @@ def _key_set(url: str) -> jwt.PyJWKClient:
     return jwt.PyJWKClient(url, timeout=JWKS_TIMEOUT_S)
 
 
-def _published_key(token: str) -> Any:
-    """The key that the token names, without an algorithm of its own: the configured list decides, and PyJWT refuses a
-    key of the wrong sort."""
+def _published_key(token: str) -> jwt.PyJWK:
     url = settings().jwks_url
     if not url:
         logger.error("JWKS_URL is not set, and JWT_ALGORITHMS are asymmetric")
         raise Unavailable("This service is not configured yet.", code="unconfigured")
-    return _key_set(url).get_signing_key_from_jwt(token).key
+    return _key_set(url).get_signing_key_from_jwt(token)

@@ -163,6 +163,14 @@ def sweep_orphan(studio: Studio) -> Scene:
     return Scene(job.id, lambda: sweep._look_after(job.id, set()))
 
 
+def sweep_waiting(studio: Studio) -> Scene:
+    """The webhook was lost and the execution waits; the sweeper asks in its place."""
+    job = awaited(studio, "a lost webhook [sim webhook=lost delay=0]")
+    until(lambda: ended_prediction(studio, job.id))
+    make_due(studio.stack, job.id)
+    return Scene(job.id, lambda: sweep._look_after(job.id, set()))
+
+
 def execution_arn(stack: Stack, name: str) -> str:
     return stack.state_machines["generation"].replace(":stateMachine:", ":execution:") + f":{name}"
 

@@ -90,12 +90,15 @@ def test_a_repeated_webhook_wakes_the_workflow_that_the_first_did_not(studio: St
     assert movements(studio, job.id) == [("hold", 3), ("capture", 3)]
 
 
-def test_the_wait_ends_by_itself_when_the_webhook_handler_died_and_nothing_is_repeated(studio: Studio) -> None:
-    job, _ = dying_webhook(studio, WAKE, "before")
+@pytest.mark.parametrize(("call", "effect"), [(UPDATE, "before"), (WAKE, "before")])
+def test_the_sweeper_wakes_the_workflow_when_no_webhook_is_repeated(studio: Studio, call: int, effect: str) -> None:
+    job, _ = dying_webhook(studio, call, effect)
 
-    assert studio.wait(job.id)["status"] == "succeeded"
+    make_due(studio.stack, job.id)
+    sweep(studio.stack)
 
-    assert states(studio.stack, job.id).count("Poll") == 1
+    assert studio.wait(job.id, timeout=5)["status"] == "succeeded"
+    assert "Poll" not in states(studio.stack, job.id)
     assert movements(studio, job.id) == [("hold", 3), ("capture", 3)]
 
 

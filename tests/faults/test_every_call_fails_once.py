@@ -56,6 +56,11 @@ SUBJECTS = [
     Subject("cancel", scenes.cancel_running, (*CANCEL, "GetSecretValue", "UpdateItem", "SendTaskSuccess"), "canceled"),
     Subject("cancel_queued", scenes.cancel_queued, (*CANCEL, "GetItem", "TransactWriteItems", "GetItem"), "canceled"),
     Subject("sweep", scenes.sweep_orphan, ("UpdateItem", "DescribeExecution", "UpdateItem", "StartExecution")),
+    Subject(
+        "sweep_waiting",
+        scenes.sweep_waiting,
+        ("UpdateItem", "DescribeExecution", "GetSecretValue", "UpdateItem", "SendTaskSuccess", "UpdateItem"),
+    ),
 ]
 
 
