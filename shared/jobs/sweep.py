@@ -35,12 +35,22 @@ def sweep(time_left: Callable[[], float]) -> int:
             due = table.due(f"open#{number}", current_time(), limit=PAGE)
             for job_id in due:
                 if time_left() > ENOUGH_TIME_S:
-                    restarted += _look_after(job_id, silent)
+                    restarted += _try(job_id, silent)
             if len(due) < PAGE:
                 break
     count("SweepRestarted", restarted)
     logger.info("swept", restarted=restarted)
     return restarted
+
+
+def _try(job_id: str, silent: set[str]) -> bool:
+    """Look after one job; whatever is wrong with it is no reason to leave the others alone."""
+    try:
+        return _look_after(job_id, silent)
+    except Exception:  # noqa: BLE001 It stays due, or comes again in a minute.
+        logger.exception("could not look after this job")
+        count("SweepFailed")
+        return False
 
 
 def _look_after(job_id: str, silent: set[str]) -> bool:
