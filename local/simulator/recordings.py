@@ -132,7 +132,7 @@ def _heard(sound: Sound) -> list[str]:
     lowest = 110 * 2 ** (sound.seed % 12 / 12)
     if sound.voice == "speech":
         graph = f"sine=frequency={lowest:.1f}:beep_factor=2:sample_rate={sound.rate},volume=6,tremolo=f=4:d=0.9"
-        return ["-f", "lavfi", "-i", f"{graph},vibrato=f=3:d=0.5"]
+        return ["-f", "lavfi", "-i", graph]
     root = f"{lowest:.1f}*({_by_turns(PROGRESSION)})"
     tones = "+".join(f"sin(2*PI*t*{ratio}*{root})" for ratio in (1, 1.25, 1.5))
     length = len(PROGRESSION) * CHORD_S
