@@ -1,7 +1,6 @@
 """Assets: the files we keep. The bytes are in the media bucket, what is known of them in the assets table."""
 
 import hashlib
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, Literal, cast
@@ -12,12 +11,10 @@ from shared.core import aws, dynamo
 from shared.core.clock import iso
 from shared.core.dynamo import Item
 from shared.core.settings import settings
-from shared.media import images
-from shared.media.fetch import Download, Unreadable
-from shared.media.images import NotAnImage
+from shared.media.fetch import Unreadable
 from shared.media.types import EXTENSIONS, HEAD_BYTES, sniff
 
-Family = Literal["image"]
+Family = Literal["image", "video", "audio"]
 
 URL_TTL_S = 3600
 PART_BYTES = 8 * 1024 * 1024
@@ -35,6 +32,16 @@ class BadOutput(Exception):
 
 
 @dataclass(frozen=True)
+class Origin:
+    """Whose an asset is and where it comes from; `role` tells several of one job apart."""
+
+    account: str
+    job_id: str
+    kind: str
+    role: str = ""
+
+
+@dataclass(frozen=True)
 class Asset:
     """A stored file. Sizes are bytes and pixels, durations seconds; `sha256` is of the whole file, in hex."""
 
@@ -47,68 +54,86 @@ class Asset:
     bytes: int
     sha256: str
     created_at: str
+    role: str = ""
     width: int | None = None
     height: int | None = None
     duration_s: float | None = None
 
     @staticmethod
     def of(item: Item) -> "Asset":
-        return Asset(**{name: item.get(name) for name in Asset.__dataclass_fields__})  # type: ignore[arg-type]
+        return Asset(**{name: item[name] for name in Asset.__dataclass_fields__ if name in item})
 
 
 def store(
-    download: Download,
-    *,
+    chunks: Iterator[bytes],
     asset_id: str,
-    account: str,
-    job_id: str,
-    kind: str,
+    origin: Origin,
+    *,
+    length: int | None,
     family: Family,
     largest: int,
     now: float,
 ) -> Asset:
-    """Stream a download into the bucket and make its asset.
+    """Stream a file into the bucket and make its asset; `length` is how many bytes were announced, where that is known.
 
     Raises BadOutput when it has more than `largest` bytes, is not of the media `family`, does not decode, or ended too
-    early. Storing the same id again writes the same key: a repeat overwrites, it never doubles.
+    early; nothing of it is kept then. Storing the same id again writes the same key: a repeat overwrites, it never
+    doubles.
     """
-    if download.length is not None and download.length > largest:
-        raise BadOutput(f"the file has {download.length} bytes, {largest} are allowed", worth_retrying=False)
-    with tempfile.TemporaryFile() as copy:
-        stream = _Measured(download.chunks, largest, copy)
-        try:
-            content_type = sniff(stream.head())
-            if content_type is None or not content_type.startswith(f"{family}/"):
-                raise BadOutput(f"the file is no {family}")
-            key = f"assets/{asset_id}{EXTENSIONS[content_type]}"
-            # boto3 wants a whole file object; of one that it cannot seek in, it only ever calls read().
-            source = cast(BinaryIO, stream)
-            options = {"ContentType": content_type}
-            aws.s3().upload_fileobj(source, settings().media_bucket, key, ExtraArgs=options, Config=TRANSFER)
-        except Unreadable as error:
-            raise BadOutput(str(error)) from error
-        if download.length is not None and download.length != stream.bytes:
-            raise BadOutput(f"the file has {stream.bytes} of {download.length} bytes")
-        try:
-            width, height = images.measure(copy, content_type)
-        except NotAnImage as error:
-            raise BadOutput(f"the file does not decode: {error}") from error
-    asset = Asset(
-        id=asset_id,
-        account=account,
-        job_id=job_id,
-        kind=kind,
-        content_type=content_type,
-        key=key,
-        bytes=stream.bytes,
-        sha256=stream.sha256.hexdigest(),
-        created_at=iso(now),
-        width=width,
-        height=height,
+    if length is not None and length > largest:
+        raise BadOutput(f"the file has {length} bytes, {largest} are allowed", worth_retrying=False)
+    stream = _Measured(chunks, largest)
+    try:
+        content_type = sniff(stream.head())
+        if content_type is None or not content_type.startswith(f"{family}/"):
+            raise BadOutput(f"the file is no {family}")
+        key = f"assets/{asset_id}{EXTENSIONS[content_type]}"
+        # boto3 wants a whole file object; of one that it cannot seek in, it only ever calls read().
+        source = cast(BinaryIO, stream)
+        options = {"ContentType": content_type}
+        aws.s3().upload_fileobj(source, settings().media_bucket, key, ExtraArgs=options, Config=TRANSFER)
+    except Unreadable as error:
+        raise BadOutput(str(error)) from error
+    try:
+        if length is not None and length != stream.bytes:
+            raise BadOutput(f"the file has {stream.bytes} of {length} bytes")
+        width, height, duration = _measure(key, content_type)
+    except BadOutput:
+        aws.s3().delete_object(Bucket=settings().media_bucket, Key=key)
+        raise
+    return _record(
+        Asset(
+            id=asset_id,
+            **vars(origin),
+            content_type=content_type,
+            key=key,
+            bytes=stream.bytes,
+            sha256=stream.sha256.hexdigest(),
+            created_at=iso(now),
+            width=width,
+            height=height,
+            duration_s=duration,
+        )
     )
-    item = dynamo.attributes({name: value for name, value in vars(asset).items() if value is not None})
-    aws.dynamodb().put_item(TableName=settings().assets_table, Item=item)
-    return asset
+
+
+def store_text(text: str, content_type: str, asset_id: str, origin: Origin, *, now: float) -> Asset:
+    """Keep a text that we have made ourselves (captions, a JSON document) as an asset."""
+    data = text.encode()
+    key = f"assets/{asset_id}{EXTENSIONS[content_type]}"
+    stored_type = content_type if content_type == "application/json" else f"{content_type}; charset=utf-8"
+    aws.s3().put_object(Bucket=settings().media_bucket, Key=key, Body=data, ContentType=stored_type)
+    return _record(
+        Asset(
+            id=asset_id,
+            **vars(origin),
+            content_type=content_type,
+            key=key,
+            bytes=len(data),
+            sha256=hashlib.sha256(data).hexdigest(),
+            created_at=iso(now),
+        )
+    )
 
 
 def find(asset_id: str, *, account: str) -> Asset | None:
@@ -124,13 +149,40 @@ def url(key: str) -> str:
     )
 
 
-class _Measured:
-    """The chunks of a download as something to read from: counted, hashed, capped, and copied to a temporary file."""
+def _measure(key: str, content_type: str) -> tuple[int | None, int | None, float | None]:
+    """Width, height and duration of a stored file, read back by ranges. Raises BadOutput for one that is broken."""
+    from shared.media import ranged
 
-    def __init__(self, chunks: Iterator[bytes], largest: int, copy: BinaryIO) -> None:
+    with ranged.opened(key) as file:
+        if content_type.startswith("image/"):
+            from shared.media import images
+
+            try:
+                width, height = images.measure(file, content_type)
+            except images.NotAnImage as error:
+                raise BadOutput(f"the file does not decode: {error}") from error
+            return width, height, None
+        from shared.media import probe
+
+        try:
+            found = probe.measure(file, content_type)
+        except probe.NotMedia as error:
+            raise BadOutput(f"the file does not decode: {error}") from error
+        return found.width, found.height, found.duration_s
+
+
+def _record(asset: Asset) -> Asset:
+    item = dynamo.attributes({name: value for name, value in vars(asset).items() if value is not None})
+    aws.dynamodb().put_item(TableName=settings().assets_table, Item=item)
+    return asset
+
+
+class _Measured:
+    """The chunks of a file as something to read from: counted, hashed and capped as they pass."""
+
+    def __init__(self, chunks: Iterator[bytes], largest: int) -> None:
         self._chunks = chunks
         self._largest = largest
-        self._copy = copy
         self._buffer = bytearray()
         self.bytes = 0
         self.sha256 = hashlib.sha256()
@@ -156,5 +208,4 @@ class _Measured:
             if self.bytes > self._largest:
                 raise BadOutput(f"the file has more than {self._largest} bytes", worth_retrying=False)
             self.sha256.update(chunk)
-            self._copy.write(chunk)
             self._buffer += chunk

@@ -3,7 +3,7 @@
 import hashlib
 import io
 from collections.abc import Iterator
-from typing import Any, BinaryIO
+from typing import Any
 
 import pytest
 from botocore.stub import ANY, Stubber
@@ -13,11 +13,12 @@ from PIL import Image
 
 from shared.core import aws
 from shared.core.dynamo import plain
-from shared.media import assets, images
-from shared.media.assets import Asset, BadOutput, _Measured
-from shared.media.fetch import Download, Unreadable
+from shared.media import assets, images, probe, ranged
+from shared.media.assets import Asset, BadOutput, Origin, _Measured
+from shared.media.fetch import Unreadable
 from shared.media.images import NotAnImage
 from shared.media.types import EXTENSIONS, HEAD_BYTES, sniff
+from tests.unit.films import FILMS, SOUNDS, film, sound
 from tests.unit.helpers import Loopback
 
 FORMATS = {"image/png": "PNG", "image/jpeg": "JPEG", "image/gif": "GIF", "image/webp": "WEBP"}
@@ -53,15 +54,62 @@ def test_a_file_is_told_by_its_first_bytes(media_type: str) -> None:
         b"<svg xmlns='http://www.w3.org/2000/svg'/>",
         b"%PDF-1.7",
         b"BM" + bytes(50),
-        b"RIFF\x00\x00\x00\x00WAVEfmt ",
+        b"RIFF\x00\x00\x00\x00AVI LIST",
         b"RIFF",
-        b"\x00\x00\x00\x18ftypmp42",
+        b"\x00\x00\x00\x18moovmp42",
+        b"#EXTM3U\n#EXT-X-VERSION:3",
+        b"ffconcat version 1.0",
+        b"\xff\xe4\x90\x64",
+        b"\xff\xd0",
+        b"\xff",
+        b"I",
         b" \x89PNG\r\n\x1a\n",
         b"GIF88a",
     ],
 )
 def test_what_we_do_not_take_has_no_type(head: bytes) -> None:
     assert sniff(head) is None
+
+
+@pytest.mark.parametrize(
+    ("head", "media_type"),
+    [
+        (b"\x89PNG\r\n\x1a\n", "image/png"),
+        (b"\xff\xd8\xff\xe0", "image/jpeg"),
+        (b"GIF87a", "image/gif"),
+        (b"GIF89a", "image/gif"),
+        (b"RIFF\x00\x00\x00\x00WEBPVP8 ", "image/webp"),
+        (b"RIFF\x00\x00\x00\x00WAVEfmt ", "audio/wav"),
+        (b"\x00\x00\x00\x18ftypmp42", "video/mp4"),
+        (b"\x00\x00\x00\x18ftypisom", "video/mp4"),
+        (b"\x00\x00\x00\x18ftypqt  ", "video/quicktime"),
+        (b"\x00\x00\x00\x18ftypM4A ", "audio/mp4"),
+        (b"\x00\x00\x00\x18ftypM4B ", "audio/mp4"),
+        (b"\x1a\x45\xdf\xa3", "video/webm"),
+        (b"ID3\x04", "audio/mpeg"),
+        (b"\xff\xfb\x90\x64", "audio/mpeg"),
+        (b"\xff\xf3\x90\x64", "audio/mpeg"),
+        (b"\xff\xf1\x50\x80", "audio/aac"),
+        (b"\xff\xf9\x50\x80", "audio/aac"),
+        (b"fLaC", "audio/flac"),
+        (b"OggS", "audio/ogg"),
+    ],
+)
+def test_every_signature_has_one_meaning(head: bytes, media_type: str) -> None:
+    assert sniff(head + bytes(HEAD_BYTES - len(head))) == media_type
+
+
+@pytest.mark.parametrize("media_type", [*SOUNDS, *FILMS])
+def test_a_real_film_or_sound_is_told_by_its_first_bytes(media_type: str) -> None:
+    data = film(media_type) if media_type in FILMS else sound(media_type)
+
+    assert sniff(data[:HEAD_BYTES]) == media_type
+    assert media_type in EXTENSIONS
+    assert media_type in probe.DEMUXERS
+
+
+def test_extensions_tell_types_apart() -> None:
+    assert len(set(EXTENSIONS.values())) == len(EXTENSIONS)
 
 
 @given(st.binary(max_size=HEAD_BYTES))
@@ -144,16 +192,15 @@ def test_no_bytes_make_anything_but_a_size_or_a_refusal(tail: bytes, media_type:
 # The stream
 
 
-def measured(data: bytes, *, largest: int = 10**6, chunk: int = 7) -> tuple[_Measured, BinaryIO]:
-    copy = io.BytesIO()
-    return _Measured(in_chunks(data, chunk), largest, copy), copy
+def measured(data: bytes, *, largest: int = 10**6, chunk: int = 7) -> _Measured:
+    return _Measured(in_chunks(data, chunk), largest)
 
 
 @given(st.binary(max_size=300), st.integers(1, 50), st.lists(st.integers(1, 90), min_size=1, max_size=5))
 def test_reads_of_any_size_give_the_bytes_in_order_and_count_and_hash_them(
     data: bytes, chunk: int, sizes: list[int]
 ) -> None:
-    stream, copy = measured(data, chunk=chunk)
+    stream = measured(data, chunk=chunk)
     head = stream.head()
     read = bytearray()
 
@@ -168,20 +215,18 @@ def test_reads_of_any_size_give_the_bytes_in_order_and_count_and_hash_them(
     assert bytes(read) == data
     assert stream.bytes == len(data)
     assert stream.sha256.hexdigest() == hashlib.sha256(data).hexdigest()
-    assert copy.seek(0) == 0
-    assert copy.read() == data
     assert stream.read(5) == b""
 
 
 def test_a_read_without_a_size_gives_everything() -> None:
-    stream, _ = measured(b"x" * 100)
+    stream = measured(b"x" * 100)
 
     assert stream.read() == b"x" * 100
 
 
 @given(st.integers(0, 200), st.integers(0, 200))
 def test_more_bytes_than_allowed_end_the_stream(length: int, largest: int) -> None:
-    stream, copy = measured(b"x" * length, largest=largest)
+    stream = measured(b"x" * length, largest=largest)
 
     if length <= largest:
         assert len(stream.read()) == length
@@ -189,31 +234,26 @@ def test_more_bytes_than_allowed_end_the_stream(length: int, largest: int) -> No
     with pytest.raises(BadOutput) as refused:
         stream.read()
     assert not refused.value.worth_retrying
-    assert copy.tell() <= largest
 
 
 # Storing
 
 
-def store(download: Download, **changes: Any) -> Asset:
+def store(chunks: Iterator[bytes], length: int | None = None, **changes: Any) -> Asset:
     values: dict[str, Any] = {
         "asset_id": "as_1",
-        "account": "alice",
-        "job_id": "job_1",
-        "kind": "image",
+        "origin": Origin("alice", "job_1", "image"),
         "family": "image",
         "largest": 10**6,
         "now": 1_790_848_800.0,
     }
-    return assets.store(download, **{**values, **changes})
+    return assets.store(chunks, length=length, **{**values, **changes})
 
 
 @pytest.fixture
-def bucket(cloud: Loopback) -> Loopback:
-    """S3 on loopback that takes any PUT to the key of the asset."""
-    for extension in EXTENSIONS.values():
-        cloud.answers[f"/media/assets/as_1{extension}"] = lambda _: (200, {"etag": '"x"'}, b"")
-    return cloud
+def bucket(cloud: Loopback) -> dict[str, bytes]:
+    """What is in the bucket."""
+    return cloud.keeps_objects("media")
 
 
 @pytest.fixture
@@ -225,31 +265,83 @@ def table(environment: pytest.MonkeyPatch) -> Iterator[Stubber]:
 
 @pytest.mark.parametrize("media_type", FORMATS)
 def test_a_stored_asset_is_measured_hashed_and_known_by_its_id(
-    bucket: Loopback, table: Stubber, media_type: str
+    bucket: dict[str, bytes], table: Stubber, media_type: str
 ) -> None:
     data = picture(media_type)
     table.add_response("put_item", {}, {"TableName": "assets", "Item": ANY})
 
-    asset = store(Download(in_chunks(data), len(data)))
+    asset = store(in_chunks(data), len(data))
 
     assert asset.content_type == media_type
     assert asset.key == f"assets/as_1{EXTENSIONS[media_type]}"
     assert (asset.bytes, asset.sha256) == (len(data), hashlib.sha256(data).hexdigest())
-    assert (asset.width, asset.height) == (48, 32)
+    assert (asset.width, asset.height, asset.duration_s) == (48, 32, None)
     assert asset.created_at == "2026-10-01T10:00:00.000Z"
-    ((path, sent),) = bucket.seen
-    assert path == f"/media/{asset.key}"
-    assert data in sent, "the bytes that were sent are those of the file (in an aws-chunked body)"
+    assert (asset.account, asset.job_id, asset.kind, asset.role) == ("alice", "job_1", "image", "")
+    assert bucket == {asset.key: data}
 
 
-def test_what_is_written_of_an_asset_makes_it_again(bucket: Loopback, environment: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("media_type", [*SOUNDS, *FILMS])
+def test_a_stored_film_or_sound_knows_its_length(bucket: dict[str, bytes], table: Stubber, media_type: str) -> None:
+    family = media_type.partition("/")[0]
+    data = film(media_type) if family == "video" else sound(media_type)
+    table.add_response("put_item", {}, {"TableName": "assets", "Item": ANY})
+
+    asset = store(in_chunks(data, 65_536), family=family, origin=Origin("alice", "job_1", "stems", "vocals"))
+
+    assert asset.duration_s == pytest.approx(3, abs=0.1)
+    assert (asset.width, asset.height) == ((64, 48) if family == "video" else (None, None))
+    assert (asset.content_type, asset.role) == (media_type, "vocals")
+    assert bucket[asset.key] == data
+
+
+@pytest.mark.parametrize(("family", "data"), [("video", picture()), ("audio", film()), ("image", sound())])
+def test_a_file_of_another_family_becomes_no_asset(
+    bucket: dict[str, bytes], table: Stubber, family: str, data: bytes
+) -> None:
+    with pytest.raises(BadOutput, match=f"is no {family}"):
+        store(in_chunks(data, 65_536), family=family)
+
+    assert bucket == {}
+
+
+def test_a_film_that_was_cut_off_becomes_no_asset(bucket: dict[str, bytes], table: Stubber) -> None:
+    data = film(fast=True)
+
+    with pytest.raises(BadOutput, match="does not decode"):
+        store(in_chunks(data[: len(data) // 2], 65_536), family="video")
+
+    assert bucket == {}
+
+
+@pytest.mark.parametrize(
+    ("content_type", "stored_type"),
+    [("text/vtt", "text/vtt; charset=utf-8"), ("application/json", "application/json")],
+)
+def test_a_text_of_ours_is_kept_as_utf_8(
+    bucket: dict[str, bytes], table: Stubber, content_type: str, stored_type: str
+) -> None:
+    sent: list[str] = []
+    event = "provide-client-params.s3.PutObject"
+    aws.s3().meta.events.register(event, lambda params, **_: sent.append(params["ContentType"]), unique_id="test")
+    table.add_response("put_item", {}, {"TableName": "assets", "Item": ANY})
+
+    asset = assets.store_text("Übermorgen", content_type, "as_1", Origin("alice", "job_1", "transcription"), now=1.0)
+
+    aws.s3().meta.events.unregister(event, unique_id="test")
+    assert bucket == {f"assets/as_1{EXTENSIONS[content_type]}": "Übermorgen".encode()}
+    assert (asset.bytes, asset.sha256) == (11, hashlib.sha256("Übermorgen".encode()).hexdigest())
+    assert sent == [stored_type]
+
+
+def test_what_is_written_of_an_asset_makes_it_again(bucket: dict[str, bytes], environment: pytest.MonkeyPatch) -> None:
     written: list[dict[str, Any]] = []
     client = aws.dynamodb()
     client.meta.events.register("provide-client-params.dynamodb.PutItem", lambda params, **_: written.append(params))
     data = picture()
     with Stubber(client) as stubber:
         stubber.add_response("put_item", {})
-        asset = store(Download(in_chunks(data), None))
+        asset = store(in_chunks(data), None)
 
     assert Asset.of(plain(written[0]["Item"])) == asset
 
@@ -268,23 +360,25 @@ def test_what_is_written_of_an_asset_makes_it_again(bucket: Loopback, environmen
     ids=["html", "empty", "pdf", "shorter than announced", "cut off", "announced too big", "too big"],
 )
 def test_a_file_that_is_not_what_it_should_be_becomes_no_asset(
-    bucket: Loopback, table: Stubber, data: bytes, length: int | None, worth_retrying: bool
+    bucket: dict[str, bytes], table: Stubber, data: bytes, length: int | None, worth_retrying: bool
 ) -> None:
     with pytest.raises(BadOutput) as refused:
-        store(Download(in_chunks(data, 4096), length))
+        store(in_chunks(data, 4096), length)
 
     assert refused.value.worth_retrying is worth_retrying
+    assert bucket == {}
 
 
-def test_a_download_that_breaks_off_becomes_no_asset(bucket: Loopback, table: Stubber) -> None:
+def test_a_download_that_breaks_off_becomes_no_asset(bucket: dict[str, bytes], table: Stubber) -> None:
     def breaking() -> Iterator[bytes]:
         yield picture()[:200]
         raise Unreadable("the answer broke off (ReadError)")
 
     with pytest.raises(BadOutput, match="broke off") as refused:
-        store(Download(breaking(), None))
+        store(breaking())
 
     assert refused.value.worth_retrying
+    assert bucket == {}
 
 
 def test_somebody_elses_asset_is_no_asset(table: Stubber) -> None:
@@ -299,3 +393,33 @@ def test_a_link_to_an_asset_is_presigned_for_an_hour(environment: pytest.MonkeyP
 
     assert "/media/assets/as_1.png?" in link
     assert "X-Amz-Expires=3600" in link
+
+
+# Read back by ranges
+
+
+def test_an_object_is_read_by_ranges_like_a_file(cloud: Loopback) -> None:
+    data = bytes(range(256)) * 10
+    cloud.keeps_objects("media")["assets/x"] = data
+
+    with ranged.opened("assets/x") as file:
+        assert file.read(4) == data[:4]
+        assert file.seek(-6, io.SEEK_END) == len(data) - 6
+        assert file.read() == data[-6:]
+        assert file.read(1) == b""
+        file.seek(1000)
+        file.seek(10, io.SEEK_CUR)
+        assert (file.tell(), file.read(3)) == (1010, data[1010:1013])
+        file.seek(len(data) + 5)
+        assert file.read(3) == b""
+
+
+def test_small_reads_of_an_object_make_few_requests(cloud: Loopback) -> None:
+    cloud.keeps_objects("media")["assets/x"] = bytes(3 * ranged.BLOCK // 2)
+
+    with ranged.opened("assets/x") as file:
+        while file.read(50_000):
+            pass
+
+    # Its size, two blocks.
+    assert len(cloud.seen) == 3
