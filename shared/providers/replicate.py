@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from functools import cache
 from typing import Any
@@ -12,10 +12,8 @@ import httpx
 
 from shared.core import secrets
 from shared.core.clock import iso
-from shared.core.errors import Unavailable
-from shared.core.log import logger
 from shared.core.settings import settings
-from shared.providers import http, signatures
+from shared.providers import http, keys, reading, signatures
 from shared.providers.http import Connection
 from shared.providers.outcomes import (
     Ambiguous,
@@ -23,7 +21,10 @@ from shared.providers.outcomes import (
     Failure,
     Gone,
     InvalidInput,
+    KeyRefused,
+    Notice,
     OperatorNeeded,
+    Output,
     Prediction,
     ProviderError,
     Silent,
@@ -42,31 +43,17 @@ STATUSES: dict[str, Status] = {
     "canceled": "canceled",
     "aborted": "canceled",
 }
-# Replicate has no code for a refusal: the text of the error is all there is.
-REFUSAL = re.compile(r"\b(nsfw|safety|content policy|flagged|sensitive)\b", re.IGNORECASE)
 RESET_IN = re.compile(r"resets in ~?(\d+)\s*s")
 VERSION = re.compile(r"(.+:)?[0-9a-f]{64}")
 PAGES_TO_SEARCH = 10
-MOST_OUTPUTS = 16
-LONGEST_URL = 2048
-LONGEST_DETAIL = 500
-LONGEST_RUN_S = 10**7
-
-
-def connection() -> Connection:
-    """The connection with the first of the configured keys. Raises Unavailable while there is none."""
-    keys = secrets.document(settings().replicate_secret).get("api_keys")
-    if not isinstance(keys, list) or not keys or not all(isinstance(key, str) and key for key in keys):
-        logger.error("secret names no api_keys", secret=settings().replicate_secret)
-        raise Unavailable("This service is not configured yet.", code="unconfigured")
-    return _connection(keys[0])
+RECENT_PAGES = 100
 
 
 @cache
-def _connection(key: str) -> Connection:
-    return http.connect(
-        settings().replicate_base_url, {"authorization": f"Bearer {key}"}, timeout=settings().provider_timeout
-    )
+def connection(key: str) -> Connection:
+    """The connection that a key opens, kept by this process."""
+    headers = {"authorization": f"Bearer {key}"}
+    return http.connect(settings().base_urls["replicate"], headers, timeout=settings().provider_timeout)
 
 
 def submit(connection: Connection, submission: Submission) -> Prediction:
@@ -80,54 +67,62 @@ def submit(connection: Connection, submission: Submission) -> Prediction:
     if VERSION.fullmatch(submission.model):
         path, body["version"] = "/predictions", submission.model
     response = http.create(connection, path, body)
-    if response.status_code >= 500 or response.status_code == 408:
-        raise Ambiguous(f"the provider answered {response.status_code}")
-    if response.status_code >= 400:
-        raise _refusal(response)
-    document = http.document(response)
-    if response.status_code not in (200, 201, 202) or document is None:
-        raise Ambiguous(f"the provider answered {response.status_code} with something that is no prediction")
+    http.check_created(response, _refusal)
     try:
-        return parse(document)
+        return parse(http.document(response) or {})
     except ValueError as error:
-        raise Ambiguous("the provider answered with something that is no prediction") from error
+        raise Ambiguous(f"the provider answered {response.status_code} with something that is no prediction") from error
 
 
-def fetch(connection: Connection, prediction_id: str) -> Prediction:
+def fetch(connection: Connection, model: str, prediction_id: str) -> Prediction:
     """The prediction as it is. Raises Gone, Silent, Throttled or Permanent."""
     return _told(http.ask(connection, "GET", f"/predictions/{prediction_id}"))
 
 
-def cancel(connection: Connection, prediction_id: str) -> Prediction:
+def cancel(connection: Connection, model: str, prediction_id: str) -> Prediction:
     """Ask to stop it; the answer tells what has become of it so far. Raises as `fetch`."""
     return _told(http.ask(connection, "POST", f"/predictions/{prediction_id}/cancel"))
 
 
-def find(connection: Connection, job_id: str, since: float) -> Prediction | None:
+def find(connection: Connection, model: str, job_id: str, since: float) -> Prediction | None:
     """The oldest prediction since `since` (epoch seconds) whose webhook carries the job's id, if there is one.
 
-    Raises as `fetch`. Replicate lists the newest first, 100 a page.
+    Raises as `fetch`.
     """
-    params = httpx.QueryParams(created_after=iso(since))
     found: Prediction | None = None
-    for _ in range(PAGES_TO_SEARCH):
+    for result in _listed(connection, since, pages=PAGES_TO_SEARCH):
+        if _job_of(result.get("webhook")) == job_id:
+            found = _readable(result)
+    return found
+
+
+def recent(connection: Connection, since: float) -> Iterator[Prediction]:
+    """Every prediction since `since` (epoch seconds), the newest first. Raises as `fetch`."""
+    for result in _listed(connection, since, pages=RECENT_PAGES):
+        yield _readable(result)
+
+
+def _listed(connection: Connection, since: float, *, pages: int) -> Iterator[dict[str, Any]]:
+    """What Replicate lists, the newest first, 100 a page."""
+    params = httpx.QueryParams(created_after=iso(since))
+    for _ in range(pages):
         response = http.ask(connection, "GET", "/predictions", params=params)
+        http.check_answered(response, _refusal)
         document = http.document(response)
-        if response.status_code != 200 or document is None:
-            raise _unanswered(response)
-        results = [result for result in document.get("results") or [] if isinstance(result, dict)]
-        for result in results:
-            if _job_of(result.get("webhook")) == job_id:
-                found = _readable(result)
+        if document is None:
+            raise Silent("the provider answered with something that is no list")
+        listed = document.get("results")
+        results = [result for result in listed if isinstance(result, dict)] if isinstance(listed, list) else []
+        yield from results
         following = document.get("next")
         if not following or not results or _before(results[-1].get("created_at"), since):
-            return found
+            return
         # The address of the next page is Replicate's; only its query is used, so the key goes nowhere else.
         params = httpx.QueryParams(urlsplit(str(following)).query)
-    raise Silent(f"more than {PAGES_TO_SEARCH} pages of predictions since the job was created")
+    raise Silent(f"more than {pages} pages of predictions since {iso(since)}")
 
 
-def parse_webhook(headers: Mapping[str, str], body: bytes, now: float) -> Prediction:
+def parse_webhook(headers: Mapping[str, str], body: bytes, now: float) -> Notice:
     """The prediction that a webhook tells of. Raises BadSignature before anything of the body is looked at.
 
     A secret that does not fit may have been rotated at Replicate: it is asked for again, at most once a minute.
@@ -139,45 +134,44 @@ def parse_webhook(headers: Mapping[str, str], body: bytes, now: float) -> Predic
             raise
         signatures.verify(_webhook_secret(), headers, body, now)
     try:
-        document = json.loads(body)
-        return parse(document)
+        prediction = parse(json.loads(body))
     except (ValueError, RecursionError, AttributeError) as error:
         raise BadSignature("signed, but no prediction") from error
+    return Notice(prediction.id, prediction)
 
 
 def parse(document: dict[str, Any]) -> Prediction:
     """A prediction object. Raises ValueError for what is none."""
-    prediction_id, status = document.get("id"), STATUSES.get(str(document.get("status")))
-    if not isinstance(prediction_id, str) or not re.fullmatch(r"[A-Za-z0-9_-]{1,128}", prediction_id) or status is None:
+    status = STATUSES.get(str(document.get("status")))
+    if status is None:
         raise ValueError("no prediction")
-    metrics = document.get("metrics")
-    seconds = metrics.get("predict_time") if isinstance(metrics, dict) else None
+    output = document.get("output") if status == "succeeded" else None
+    outputs = _outputs(output)
     return Prediction(
-        id=prediction_id,
+        id=reading.identifier(document.get("id")),
         status=status,
-        outputs=_urls(document.get("output")) if status == "succeeded" else (),
+        outputs=outputs,
         failure=_failure(str(document.get("status")), document.get("error")),
-        seconds=float(seconds) if isinstance(seconds, int | float) and 0 <= seconds < LONGEST_RUN_S else None,
+        progress=reading.progress(document.get("logs")) if status == "processing" else None,
+        data=None if outputs else output or None,
         webhook=document.get("webhook") if isinstance(document.get("webhook"), str) else None,
     )
 
 
-def _urls(output: Any) -> tuple[str, ...]:
-    """Models answer a URL, a list of URLs, or an object of them."""
-    if isinstance(output, str):
-        output = [output]
-    elif isinstance(output, dict):
-        output = list(output.values())
-    if not isinstance(output, list):
-        return ()
-    urls = [url for url in output if isinstance(url, str) and url.startswith("http") and len(url) <= LONGEST_URL]
-    return tuple(urls[:MOST_OUTPUTS])
+def _outputs(output: Any) -> tuple[Output, ...]:
+    """Models answer a URL, a list of URLs, or an object whose URLs are told apart by their names."""
+    if isinstance(output, dict):
+        found = [Output(url, role=str(name)) for name, url in output.items() if reading.is_url(url)]
+    else:
+        listed = output if isinstance(output, list) else [output]
+        found = [Output(url) for url in listed if reading.is_url(url)]
+    return tuple(found[: reading.MOST_OUTPUTS])
 
 
 def _failure(status: str, error: Any) -> Failure | None:
-    detail = str(error)[:LONGEST_DETAIL] if error else ""
+    detail = http.detail(error)
     match status:
-        case "failed" if REFUSAL.search(detail):
+        case "failed" if reading.refused(detail):
             return Failure("content_refused", detail)
         case "failed":
             return Failure("provider_failed", detail or "The provider gave no reason.")
@@ -189,11 +183,15 @@ def _failure(status: str, error: Any) -> Failure | None:
 
 
 def _told(response: httpx.Response) -> Prediction:
-    if response.status_code == 404:
+    # A 404 that is no JSON is some proxy's, and says nothing of the prediction.
+    if response.status_code == 404 and http.document(response) is not None:
         raise Gone("the provider knows no such prediction")
-    document = http.document(response)
-    if not response.is_success or document is None:
-        raise _unanswered(response)
+    if response.status_code == 404:
+        raise Silent("the provider answered 404 with a page")
+    http.check_answered(response, _refusal)
+    document = http.document(response) or {}
+    if document.get("status") == "succeeded" and document.get("data_removed") is True and not document.get("output"):
+        raise Gone("the provider has removed what it had made")
     return _readable(document)
 
 
@@ -204,35 +202,25 @@ def _readable(document: dict[str, Any]) -> Prediction:
         raise Silent("the provider answered with something that is no prediction") from error
 
 
-def _unanswered(response: httpx.Response) -> ProviderError:
-    """A question that was refused; a 4xx is told as it is, everything else may be asked again."""
-    if 400 <= response.status_code < 500 and response.status_code != 408:
-        return _refusal(response)
-    return Silent(f"the provider answered {response.status_code}")
-
-
 def _refusal(response: httpx.Response) -> ProviderError:
     """The error of a 4xx answer: `{"detail": "…"}`, often with `title` and `status`."""
     document = http.document(response) or {}
-    detail = str(document.get("detail") or document.get("title") or f"status {response.status_code}")[:LONGEST_DETAIL]
+    detail = http.detail(document.get("detail") or document.get("title"), f"status {response.status_code}")
     match response.status_code:
         case 401 | 403:
-            return OperatorNeeded("the provider does not accept our key")
+            return KeyRefused("the provider does not accept our key")
         case 402:
-            return OperatorNeeded("our account at the provider has no funds")
+            return KeyRefused("our account at the provider has no funds")
         case 429:
             return Throttled(detail, retry_after=_retry_after(response, detail))
         case 404:
             return OperatorNeeded("the provider does not know the model")
-    return ContentRefused(detail) if REFUSAL.search(detail) else InvalidInput(detail)
+    return ContentRefused(detail) if reading.refused(detail) else InvalidInput(detail)
 
 
 def _retry_after(response: httpx.Response, detail: str) -> float | None:
-    header = response.headers.get("retry-after", "")
-    if header.isascii() and header.isdigit():
-        return float(header)
     told = RESET_IN.search(detail)
-    return float(told.group(1)) if told else None
+    return http.retry_after(response) or (float(told.group(1)) if told else None)
 
 
 def _job_of(webhook: Any) -> str | None:
@@ -254,17 +242,30 @@ ASK_AGAIN_AFTER_S = 60
 
 
 def _webhook_secret() -> str:
-    configured = secrets.document(settings().replicate_secret).get("webhook_secret")
+    configured = secrets.document(settings().secret_name("replicate")).get("webhook_secret")
     if configured:
         return str(configured)
     if "replicate" not in _secret:
-        response = http.ask(connection(), "GET", "/webhooks/default/secret")
-        document = http.document(response) or {}
-        key = document.get("key")
-        if response.status_code != 200 or not isinstance(key, str) or not key:
-            raise _unanswered(response)
-        _secret["replicate"] = (key, datetime.now().timestamp())
+        _secret["replicate"] = (_told_webhook_secret(), datetime.now().timestamp())
     return _secret["replicate"][0]
+
+
+def _told_webhook_secret() -> str:
+    """Replicate's own signing secret. Raises as `fetch`, Throttled only when every key is."""
+    throttled = Throttled("every key of the provider is throttled")
+    for key in keys.rested("replicate"):
+        response = http.ask(connection(key), "GET", "/webhooks/default/secret")
+        try:
+            http.check_answered(response, _refusal)
+        except Throttled as error:
+            keys.rest(key, error.retry_after)
+            throttled = error
+            continue
+        secret = (http.document(response) or {}).get("key")
+        if not isinstance(secret, str) or not secret:
+            raise Silent("the provider does not tell its signing secret")
+        return secret
+    raise throttled
 
 
 def _forget_webhook_secret(now: float) -> bool:

@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.core.errors import Unavailable
-from shared.providers import http, replicate, signatures
+from shared.providers import http, reading, replicate, signatures
 from shared.providers.http import Connection
 from shared.providers.outcomes import (
     Ambiguous,
@@ -19,7 +18,9 @@ from shared.providers.outcomes import (
     Failure,
     Gone,
     InvalidInput,
+    KeyRefused,
     OperatorNeeded,
+    Output,
     ProviderError,
     Silent,
     Submission,
@@ -32,6 +33,7 @@ from tests.unit.helpers import REPLICATE_KEY, WEBHOOK_SECRET, Loopback
 BASE = "https://api.replicate.com/v1"
 JOB = "job_00000000000000000000000001"
 WEBHOOK = f"https://receiver.lambda-url.us-east-1.on.aws/replicate?job={JOB}"
+MODEL = "black-forest-labs/flux-schnell"
 ID = "gm3qorzdhgbfurvjtvhg6dckhu"
 URL = "https://replicate.delivery/xezq/out-0.png"
 VERSION = "5c7d5dc6dd8bf75c1acaa8565735e7986bc5b66206b55cca93cb72c9bf15ccaa"
@@ -91,7 +93,7 @@ def failing(error: type[httpx.RequestError]) -> Connection:
     return speaking(receive)[0]
 
 
-def submission(model: str = "black-forest-labs/flux-schnell") -> Submission:
+def submission(model: str = MODEL) -> Submission:
     return Submission(JOB, model, {"prompt": "a lighthouse at dusk", "num_outputs": 1}, WEBHOOK)
 
 
@@ -127,16 +129,16 @@ def test_a_version_is_created_among_the_predictions(model: str) -> None:
 def test_a_create_that_has_ended_already_says_so() -> None:
     connection, _ = saying(201, prediction(status="succeeded", output=[URL]))
 
-    assert replicate.submit(connection, submission()).outputs == (URL,)
+    assert replicate.submit(connection, submission()).outputs == (Output(URL),)
 
 
 @pytest.mark.parametrize(
     ("status", "detail", "error"),
     [
         (400, "bad", InvalidInput),
-        (401, "Unauthenticated", OperatorNeeded),
-        (402, "Insufficient credit", OperatorNeeded),
-        (403, "Forbidden", OperatorNeeded),
+        (401, "Unauthenticated", KeyRefused),
+        (402, "Insufficient credit", KeyRefused),
+        (403, "Forbidden", KeyRefused),
         (404, "Not found.", OperatorNeeded),
         (422, "input.aspect_ratio must be one of …", InvalidInput),
         (422, "The prompt was flagged as sensitive", ContentRefused),
@@ -251,27 +253,29 @@ def test_a_prediction_is_asked_for_by_its_id() -> None:
     done = prediction(status="succeeded", output=[URL], metrics={"predict_time": 1.9, "total_time": 2.4})
     connection, seen = saying(200, done)
 
-    found = replicate.fetch(connection, ID)
+    found = replicate.fetch(connection, MODEL, ID)
 
-    assert (found.status, found.outputs, found.seconds) == ("succeeded", (URL,), 1.9)
+    assert (found.status, found.outputs, found.units) == ("succeeded", (Output(URL),), None)
     assert (seen[0].method, seen[0].url) == ("GET", f"{BASE}/predictions/{ID}")
 
 
 def test_a_prediction_is_canceled_by_its_id() -> None:
     connection, seen = saying(200, prediction(status="canceled"))
 
-    assert replicate.cancel(connection, ID).failure == Failure("provider_canceled", "The provider has stopped it.")
+    assert replicate.cancel(connection, MODEL, ID).failure == Failure(
+        "provider_canceled", "The provider has stopped it."
+    )
     assert (seen[0].method, seen[0].url) == ("POST", f"{BASE}/predictions/{ID}/cancel")
 
 
 @pytest.mark.parametrize(
-    ("status", "error"), [(404, Gone), (429, Throttled), (401, OperatorNeeded), (500, Silent), (302, Silent)]
+    ("status", "error"), [(404, Gone), (429, Throttled), (401, KeyRefused), (500, Silent), (302, Silent)]
 )
 def test_every_refusal_of_a_question_has_one_meaning(status: int, error: type[ProviderError]) -> None:
     connection, _ = saying(status, {"detail": "no"})
 
     with pytest.raises(ProviderError) as raised:
-        replicate.fetch(connection, ID)
+        replicate.fetch(connection, MODEL, ID)
 
     assert type(raised.value) is error
 
@@ -279,14 +283,14 @@ def test_every_refusal_of_a_question_has_one_meaning(status: int, error: type[Pr
 @pytest.mark.parametrize("error", [httpx.ConnectError, httpx.ReadTimeout, httpx.RemoteProtocolError])
 def test_a_question_without_an_answer_is_silent(error: type[httpx.RequestError]) -> None:
     with pytest.raises(Silent):
-        replicate.fetch(failing(error), ID)
+        replicate.fetch(failing(error), MODEL, ID)
 
 
 def test_a_redirect_is_not_followed_with_the_key() -> None:
     connection, seen = saying(302, headers={"location": "https://elsewhere.example/"})
 
     with pytest.raises(Silent):
-        replicate.fetch(connection, ID)
+        replicate.fetch(connection, MODEL, ID)
 
     assert len(seen) == 1
 
@@ -320,22 +324,70 @@ def test_aborted_says_that_it_never_started() -> None:
 @pytest.mark.parametrize(
     ("output", "expected"),
     [
-        (URL, (URL,)),
-        ([URL, URL + "?2"], (URL, URL + "?2")),
-        ({"image": URL, "mask": URL + "?mask", "score": 0.5}, (URL, URL + "?mask")),
-        (None, ()),
-        ([], ()),
-        ("", ()),
-        (7, ()),
-        (["some", " text"], ()),
-        ([None, URL, 3, {"url": URL}], (URL,)),
-        (["ftp://replicate.delivery/x", "data:image/png;base64,AAAA"], ()),
-        ([URL + "x" * 3000], ()),
-        ([URL] * 50, (URL,) * replicate.MOST_OUTPUTS),
+        (URL, [(URL, "")]),
+        ([URL, URL + "?2"], [(URL, ""), (URL + "?2", "")]),
+        ({"vocals": URL, "other": URL + "?2", "drums": None}, [(URL, "vocals"), (URL + "?2", "other")]),
+        ({"image": URL, "score": 0.5}, [(URL, "image")]),
+        (None, []),
+        ([], []),
+        ("", []),
+        (7, []),
+        (["some", " text"], []),
+        ([None, URL, 3, {"url": URL}], [(URL, "")]),
+        (["ftp://replicate.delivery/x", "data:image/png;base64,AAAA"], []),
+        ([URL + "x" * 3000], []),
+        (["https://replicate.delivery/a b", "https://replicate.delivery/\ud800"], []),
+        ([URL] * 50, [(URL, "")] * reading.MOST_OUTPUTS),
     ],
 )
-def test_every_shape_of_output_is_read(output: Any, expected: tuple[str, ...]) -> None:
-    assert replicate.parse(prediction(status="succeeded", output=output)).outputs == expected
+def test_every_shape_of_output_is_read(output: Any, expected: list[tuple[str, str]]) -> None:
+    found = replicate.parse(prediction(status="succeeded", output=output))
+
+    assert [(told.url, told.role) for told in found.outputs] == expected
+
+
+@pytest.mark.parametrize(
+    ("output", "data"),
+    [
+        ({"segments": [{"text": "Hello", "start": 0.0}], "detected_language": "en"}, "output"),
+        (["some", " text"], "output"),
+        ("Hello", "output"),
+        (URL, None),
+        ([], None),
+        ({}, None),
+        (None, None),
+    ],
+)
+def test_a_result_that_is_no_file_is_handed_on_as_it_is(output: Any, data: str | None) -> None:
+    expected = output if data == "output" else None
+
+    assert replicate.parse(prediction(status="succeeded", output=output)).data == expected
+
+
+@pytest.mark.parametrize(
+    ("status", "logs", "expected"),
+    [
+        ("processing", " 10%|█         | 1/10\n 40%|████      | 4/10 [00:04<00:06]\n", 40),
+        ("processing", "step 7/28", 25),
+        ("processing", "100%|██████████| 28/28", 100),
+        ("processing", "loading weights, 1.5 GB", None),
+        ("processing", "250%", 100),
+        ("processing", "see https://example.com/2/3/4", None),
+        ("processing", "", None),
+        ("processing", None, None),
+        ("processing", 7, None),
+        ("succeeded", "100%", None),
+    ],
+)
+def test_progress_is_the_last_that_the_log_tells(status: str, logs: Any, expected: int | None) -> None:
+    assert replicate.parse(prediction(status=status, logs=logs)).progress == expected
+
+
+def test_what_replicate_has_removed_is_gone() -> None:
+    connection, _ = saying(200, prediction(status="succeeded", output=None, data_removed=True))
+
+    with pytest.raises(Gone):
+        replicate.fetch(connection, MODEL, ID)
 
 
 def test_an_output_before_the_end_is_none() -> None:
@@ -362,17 +414,6 @@ def test_a_failure_is_told_apart_from_a_refusal_by_its_text(error: Any, code: st
     assert 0 < len(failure.detail) <= 500
 
 
-@pytest.mark.parametrize(
-    "seconds", [None, "1.9", float("nan"), float("inf"), -1, 10**400, [], pytest.param({}, id="object")]
-)
-def test_a_duration_that_is_none_is_left_out(seconds: Any) -> None:
-    assert replicate.parse(prediction(metrics={"predict_time": seconds})).seconds is None
-
-
-def test_metrics_may_be_missing() -> None:
-    assert replicate.parse(prediction(metrics=None)).seconds is None
-
-
 @pytest.mark.parametrize("changed", [{"id": "../x"}, {"id": ""}, {"id": None}, {"status": None}, {"status": "done"}])
 def test_what_is_no_prediction_is_refused(changed: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="no prediction"):
@@ -386,7 +427,7 @@ JSON = st.recursive(
 )
 
 
-@given(changes=st.dictionaries(st.sampled_from(["id", "status", "output", "error", "metrics", "webhook"]), JSON))
+@given(changes=st.dictionaries(st.sampled_from(["id", "status", "output", "error", "logs", "webhook"]), JSON))
 def test_whatever_is_in_it_a_prediction_parses_or_is_refused(changes: dict[str, Any]) -> None:
     try:
         replicate.parse(prediction(**{"status": "succeeded", **changes}))
@@ -416,7 +457,7 @@ def paged(*pages: list[dict[str, Any]], host: str = "https://api.replicate.com")
 def test_a_prediction_is_found_by_the_job_in_its_webhook() -> None:
     connection, seen = paged([listed(3), listed(2, job=JOB), listed(1, job="job_other")])
 
-    found = replicate.find(connection, JOB, NOW)
+    found = replicate.find(connection, MODEL, JOB, NOW)
 
     assert found is not None
     assert found.id == "prediction2"
@@ -426,7 +467,7 @@ def test_a_prediction_is_found_by_the_job_in_its_webhook() -> None:
 def test_a_prediction_is_found_on_a_later_page() -> None:
     connection, seen = paged([listed(3)], [listed(2)], [listed(1, job=JOB)])
 
-    found = replicate.find(connection, JOB, NOW - 60)
+    found = replicate.find(connection, MODEL, JOB, NOW - 60)
 
     assert found is not None
     assert found.id == "prediction1"
@@ -436,7 +477,7 @@ def test_a_prediction_is_found_on_a_later_page() -> None:
 def test_of_two_predictions_of_a_job_the_oldest_is_its_own() -> None:
     connection, _ = paged([listed(3, job=JOB)], [listed(2), listed(1, job=JOB)])
 
-    found = replicate.find(connection, JOB, NOW - 60)
+    found = replicate.find(connection, MODEL, JOB, NOW - 60)
 
     assert found is not None
     assert found.id == "prediction1"
@@ -445,13 +486,13 @@ def test_of_two_predictions_of_a_job_the_oldest_is_its_own() -> None:
 def test_nothing_found_is_none() -> None:
     connection, _ = paged([listed(2)], [listed(1, job="job_other")])
 
-    assert replicate.find(connection, JOB, NOW - 60) is None
+    assert replicate.find(connection, MODEL, JOB, NOW - 60) is None
 
 
 def test_pages_from_before_the_job_are_not_turned() -> None:
     connection, seen = paged([listed(2, created_at="2020-01-01T00:00:00Z")], [listed(1, job=JOB)])
 
-    assert replicate.find(connection, JOB, NOW) is None
+    assert replicate.find(connection, MODEL, JOB, NOW) is None
     assert len(seen) == 1
 
 
@@ -459,7 +500,7 @@ def test_pages_from_before_the_job_are_not_turned() -> None:
 def test_the_key_never_follows_next_to_another_host(host: str) -> None:
     connection, seen = paged([listed(2)], [listed(1, job=JOB)], host=host)
 
-    replicate.find(connection, JOB, NOW - 60)
+    replicate.find(connection, MODEL, JOB, NOW - 60)
 
     assert {request.url.host for request in seen} == {"api.replicate.com"}
     assert {request.url.path for request in seen} == {"/v1/predictions"}
@@ -469,7 +510,7 @@ def test_an_endless_list_is_no_answer() -> None:
     connection, seen = paged(*([listed(number)] for number in range(50)))
 
     with pytest.raises(Silent):
-        replicate.find(connection, JOB, NOW - 60)
+        replicate.find(connection, MODEL, JOB, NOW - 60)
 
     assert len(seen) == replicate.PAGES_TO_SEARCH
 
@@ -479,7 +520,7 @@ def test_an_endless_list_is_no_answer() -> None:
     [
         (500, {"detail": "x"}, Silent),
         (429, {"detail": "Request was throttled."}, Throttled),
-        (401, {"detail": "x"}, OperatorNeeded),
+        (401, {"detail": "x"}, KeyRefused),
         (200, [], Silent),
         (200, {"results": [{**prediction(), "status": "pondering"}]}, Silent),
     ],
@@ -490,7 +531,7 @@ def test_a_search_without_a_clear_answer_finds_neither_yes_nor_no(
     connection, _ = saying(status, body)
 
     with pytest.raises(ProviderError) as raised:
-        replicate.find(connection, JOB, NOW)
+        replicate.find(connection, MODEL, JOB, NOW)
 
     assert type(raised.value) is error
 
@@ -499,7 +540,7 @@ def test_a_search_without_a_clear_answer_finds_neither_yes_nor_no(
 def test_a_list_with_nothing_usable_is_a_list_without_the_job(results: Any) -> None:
     connection, _ = saying(200, {"results": results, "next": None})
 
-    assert replicate.find(connection, JOB, NOW) is None
+    assert replicate.find(connection, MODEL, JOB, NOW) is None
 
 
 # Webhooks
@@ -520,7 +561,10 @@ OTHER_SECRET = "whsec_" + "b3RoZXIgc2VjcmV0IG90aGVyIHNlY3JldCE="
 def test_a_signed_webhook_tells_of_its_prediction(cloud: Loopback) -> None:
     told = replicate.parse_webhook(signed(DONE), DONE, NOW)
 
-    assert (told.id, told.status, told.outputs) == (ID, "succeeded", (URL,))
+    assert told.prediction_id == ID
+    assert told.prediction is not None
+    assert (told.prediction.id, told.prediction.status) == (ID, "succeeded")
+    assert told.prediction.outputs == (Output(URL),)
 
 
 def test_a_webhook_with_an_old_and_a_new_signature_is_believed(cloud: Loopback) -> None:
@@ -529,7 +573,7 @@ def test_a_webhook_with_an_old_and_a_new_signature_is_believed(cloud: Loopback) 
         f"{signed(DONE, secret=OTHER_SECRET)['webhook-signature']} " + (headers["webhook-signature"])
     )
 
-    assert replicate.parse_webhook(headers, DONE, NOW).id == ID
+    assert replicate.parse_webhook(headers, DONE, NOW).prediction_id == ID
 
 
 @pytest.mark.parametrize(
@@ -563,7 +607,10 @@ def test_a_signed_webhook_that_is_no_prediction_is_refused(cloud: Loopback, body
 def test_a_webhook_of_a_refusal_says_so(cloud: Loopback, error: str) -> None:
     body = json.dumps(prediction(status="failed", error=error)).encode()
 
-    assert replicate.parse_webhook(signed(body), body, NOW).failure == Failure("content_refused", error)
+    told = replicate.parse_webhook(signed(body), body, NOW).prediction
+
+    assert told is not None
+    assert told.failure == Failure("content_refused", error)
 
 
 @pytest.fixture
@@ -598,7 +645,7 @@ def test_a_rotated_secret_is_asked_for_again_but_forgeries_do_not_ask_each_time(
     later = now + replicate.ASK_AGAIN_AFTER_S + 1
     told = replicate.parse_webhook(signed(DONE, secret=OTHER_SECRET, now=later), DONE, later)
 
-    assert told.id == ID
+    assert told.prediction_id == ID
     assert questions(asked) == 2
 
 
@@ -610,18 +657,71 @@ def test_without_a_secret_no_webhook_is_believed(asked: Loopback, status: int, b
         replicate.parse_webhook(signed(DONE), DONE, NOW)
 
 
-# Connection
+# Keys
 
 
-def test_the_connection_carries_the_first_key(cloud: Loopback) -> None:
-    assert replicate.connection().http.headers["authorization"] == f"Bearer {REPLICATE_KEY}"
+def test_a_connection_carries_its_key_and_is_kept() -> None:
+    assert replicate.connection(REPLICATE_KEY).http.headers["authorization"] == f"Bearer {REPLICATE_KEY}"
+    assert replicate.connection(REPLICATE_KEY) is replicate.connection(REPLICATE_KEY)
+    assert replicate.connection("r8_another") is not replicate.connection(REPLICATE_KEY)
 
 
-@pytest.mark.parametrize("value", ["", "{", "[]", "{}", '{"api_keys": []}', '{"api_keys": [""]}', '{"api_keys": "r8"}'])
-def test_without_a_key_the_provider_is_unconfigured(cloud: Loopback, value: str) -> None:
-    cloud.keeps_secrets({"atelier/replicate": value})
+@pytest.mark.parametrize("key", ["r8_with\nnewline", "r8_ü", "", "r8_with\0"])
+def test_a_key_that_fits_no_header_is_never_quoted(key: str) -> None:
+    with pytest.raises(OperatorNeeded) as raised:
+        replicate.connection(key)
 
-    with pytest.raises(Unavailable) as unavailable:
-        replicate.connection()
+    assert str(raised.value) == "the configured key is malformed"
 
-    assert unavailable.value.code == "unconfigured"
+
+@pytest.mark.parametrize("status", [400, 403, 422, 429, 500])
+def test_an_error_that_quotes_our_key_does_not_show_it(status: int) -> None:
+    connection, _ = saying(status, {"detail": f"the token {REPLICATE_KEY} (Bearer {REPLICATE_KEY}) will not do"})
+
+    for call in (lambda: replicate.submit(connection, submission()), lambda: replicate.fetch(connection, MODEL, ID)):
+        with pytest.raises(ProviderError) as raised:
+            call()
+        assert REPLICATE_KEY not in f"{raised.value!r} {raised.value} {raised.value.failure}"
+
+
+def test_a_failure_that_quotes_our_key_does_not_show_it() -> None:
+    connection, _ = saying(200, prediction(status="failed", error=f"cannot log in as {REPLICATE_KEY}"))
+
+    assert REPLICATE_KEY not in repr(replicate.fetch(connection, MODEL, ID))
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "Bearer abc.def-ghi",
+        "Basic dXNlcjpwYXNzd29yZA==",
+        "sk-proj-abc***def",
+        "sk_0123456789abcdef",
+        "r8_0123456789",
+        "AIzaSyA0123456789",
+        "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+        "80e732af-660e-45cd-bd63-580e4f2a94cc:0123456789abcdef",
+        "https://host.example/?key=0123456789",
+        "https://host.example/?a=b&X-Amz-Signature=0123456789",
+        '"api_key": "0123456789"',
+        "token: 0123456789",
+    ],
+)
+def test_what_looks_like_a_credential_is_masked(secret: str) -> None:
+    masked = http.detail(f"cannot use {secret}, sorry")
+
+    assert secret not in masked
+    assert "0123456789" not in masked
+    assert masked.startswith("cannot use ")
+    assert masked.endswith(", sorry")
+
+
+@pytest.mark.parametrize("text", ["task_kling-3_1765183463848 has failed", "The keyboard: a monkey=1", "risk-free"])
+def test_what_looks_like_none_is_left_alone(text: str) -> None:
+    assert http.detail(text) == text
+
+
+def test_a_detail_is_one_line_that_any_database_takes() -> None:
+    assert http.detail("two\nlines \ud800") == "two lines ?"
+    assert len(http.detail("x" * 10_000)) == http.LONGEST_DETAIL
+    assert http.detail(None, "nothing") == "nothing"
