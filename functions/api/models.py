@@ -3,6 +3,7 @@
 from typing import Any
 
 from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
 
 from shared.core import web
 from shared.jobs import catalog
@@ -13,15 +14,26 @@ app = web.Api()
 
 
 class PriceView(BaseModel):
-    """`credits` for every unit of `per`."""
+    """`credits` for every begun `every` units of `per`, at least `minimum`."""
 
     per: str
     credits: int
+    every: int
+    minimum: int
 
 
-class Limits(BaseModel):
+class LimitsView(BaseModel):
+    """What a request may ask for; an empty list or null: not offered, or not limited."""
+
     max_count: int
     aspect_ratios: list[str]
+    durations_s: list[int]
+    min_duration_s: int
+    max_duration_s: int | None
+    max_characters: int | None
+    voices: list[str]
+    formats: list[str]
+    max_input_s: int | None
     largest_bytes: int
     deadline_s: int
 
@@ -35,28 +47,40 @@ class ModelView(BaseModel):
     provider: str
     default: bool
     price: PriceView
-    limits: Limits
+    limits: LimitsView
     defaults: dict[str, Any]
     input_schema: dict[str, Any]
 
     @classmethod
     def of(cls, model: Model, kind: Kind, *, default: bool) -> "ModelView":
+        limits: dict[str, Any] = {
+            name: list(value) if isinstance(value, tuple) else value for name, value in vars(model.limits).items()
+        }
         return cls(
             id=model.id,
             kind=kind,
             title=model.title,
             provider=model.provider,
             default=default,
-            price=PriceView(per=model.price.per, credits=model.price.credits),
-            limits=Limits(
-                max_count=model.max_count,
-                aspect_ratios=list(model.aspect_ratios),
-                largest_bytes=model.largest_bytes,
-                deadline_s=model.deadline_s,
-            ),
-            defaults={"count": 1, "aspect_ratio": model.aspect_ratios[0]},
+            price=PriceView(**vars(model.price)),
+            limits=LimitsView(**limits, largest_bytes=model.largest_bytes, deadline_s=model.deadline_s),
+            defaults=_defaults(model, kind),
             input_schema=REQUESTS[kind].model_json_schema(),
         )
+
+
+def _defaults(model: Model, kind: Kind) -> dict[str, Any]:
+    """What a request of the kind gets where it says nothing."""
+    limits = model.limits
+    firsts = {
+        "aspect_ratio": limits.aspect_ratios,
+        "duration_s": limits.durations_s,
+        "voice": limits.voices,
+        "format": limits.formats,
+    }
+    known = REQUESTS[kind].model_fields
+    own = {name: field.default for name, field in known.items() if field.default not in (None, PydanticUndefined, {})}
+    return own | {name: offered[0] for name, offered in firsts.items() if offered and name in known}
 
 
 class ModelPage(BaseModel):

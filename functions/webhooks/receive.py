@@ -13,7 +13,7 @@ from shared.core.errors import InternalError, NotFound, Problem, Unauthorized, U
 from shared.core.log import count, logger
 from shared.jobs import observe
 from shared.providers.outcomes import ProviderError
-from shared.providers.registry import PROVIDERS
+from shared.providers.registry import PREDICTORS, predictor
 from shared.providers.signatures import BadSignature
 
 
@@ -38,11 +38,10 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 
 def _receive(request: LambdaFunctionUrlEvent) -> None:
     name = request.raw_path.strip("/")
-    provider = PROVIDERS.get(name)
-    if provider is None or request.http_method != "POST":
+    if name not in PREDICTORS or request.http_method != "POST":
         raise NotFound("There is nothing at this address.")
     try:
-        prediction = provider.parse_webhook(request.headers, _raw(request), now())
+        notice = predictor(name).parse_webhook(request.headers, _raw(request), now())
     except BadSignature as error:
         logger.warning("webhook refused", provider=name, reason=str(error))
         count("WebhookRefused")
@@ -52,9 +51,12 @@ def _receive(request: LambdaFunctionUrlEvent) -> None:
         raise Unavailable("Webhooks cannot be verified at the moment.", code="unconfigured") from error
     job_id = (request.query_string_parameters or {}).get("job", "")
     try:
-        observe.deliver(job_id or "unknown", name, prediction)
+        observe.deliver(job_id or "unknown", name, notice)
     except observe.UnknownJob as error:
         raise NotFound("There is nothing at this address.") from error
+    except ProviderError as error:
+        logger.warning("webhook cannot be believed yet", provider=name, reason=error.detail)
+        raise Unavailable("The provider did not confirm this; please deliver it again.", code="unconfirmed") from error
 
 
 def _raw(request: LambdaFunctionUrlEvent) -> bytes:

@@ -51,7 +51,8 @@ def plain(item: Mapping[str, Any]) -> Item:
 
 def _storable(value: Any) -> Any:
     if isinstance(value, float):
-        return Decimal(repr(value))
+        # Numbers as DynamoDB itself would write them: 1, not 1.0.
+        return Decimal(int(value) if value.is_integer() else repr(value))
     if isinstance(value, Mapping):
         return {name: _storable(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):
@@ -105,8 +106,9 @@ def change(
         "UpdateExpression": expression,
         "ConditionExpression": when,
         "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
-        "ExpressionAttributeValues": {f":{name}": serialize(value) for name, value in values.items()},
     }
+    if values:
+        update["ExpressionAttributeValues"] = {f":{name}": serialize(value) for name, value in values.items()}
     if names:
         update["ExpressionAttributeNames"] = dict(names)
     return {"Update": update}

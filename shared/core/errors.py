@@ -9,8 +9,9 @@
     ├── PayloadTooLarge       413  payload_too_large
     ├── UnsupportedMediaType  415  unsupported_media_type
     ├── Invalid               422  invalid_request, idempotency_key_reused   (errors[{pointer, detail}])
+    ├── TooManyJobs           429  too_many_jobs             (Retry-After)
     ├── InternalError         500  internal_error
-    └── Unavailable           503  unconfigured, busy        (Retry-After)
+    └── Unavailable           503  unconfigured, busy, keys_unavailable, provider_budget_exhausted   (Retry-After)
 
 `code` is stable and for programs, `detail` is for people. A 5xx says nothing of the inside: that is in the log, under
 the same request id.
@@ -100,6 +101,17 @@ class Invalid(Problem):
     def __init__(self, detail: str, *, errors: list[dict[str, str]], code: str | None = None) -> None:
         super().__init__(detail, code=code, fields={"errors": errors})
         self.errors = errors
+
+
+class TooManyJobs(Problem):
+    status, title, code = 429, "Too many jobs", "too_many_jobs"
+
+    def __init__(self, *, kind: str, limit: int, retry_after: int) -> None:
+        super().__init__(
+            f"{limit} jobs of kind {kind} may be under way at once.",
+            fields={"limit": limit},
+            headers={"retry-after": str(retry_after)},
+        )
 
 
 class InternalError(Problem):

@@ -10,19 +10,24 @@ class MissingSetting(RuntimeError):
     """A name that the template should have put into the environment is not there."""
 
 
+PROVIDERS = ("replicate", "kie", "fal", "openai", "elevenlabs", "gemini")
+
+
 @dataclass(frozen=True)
 class Settings:
     """Names are those of the environment in lower case; the template's Globals set them for every function.
 
     Times are seconds. `time_scale` shortens every deadline and back-off (1 on AWS; the local cloud waits seconds where
     AWS waits minutes). `webhook_url` is the Function URL that providers call, with a slash at its end; only functions
-    that talk to providers have it.
+    that talk to providers have it. `jobs_in_flight` is per account and kind. `budgets_usd` are per provider and day
+    (UTC); a provider that is not named has none.
     """
 
     stack_name: str
     jobs_table: str
     ledger_table: str
     assets_table: str
+    circuits_table: str
     media_bucket: str
     generation_arn: str
     jwt_secret: str
@@ -30,13 +35,20 @@ class Settings:
     jwt_audience: str
     jwt_algorithms: tuple[str, ...]
     jwks_url: str
-    replicate_secret: str
-    replicate_base_url: str
+    base_urls: Mapping[str, str]
+    fal_jwks_url: str
     allowed_private_origins: frozenset[str]
     provider_timeout: float
+    generate_timeout: float
     lookup_grace: float
     time_scale: float
+    jobs_in_flight: int
+    budgets_usd: Mapping[str, float]
     webhook_url: str = ""
+
+    def secret_name(self, provider: str) -> str:
+        """The secret with a provider's keys: `{"api_keys": [...], "webhook_secret": "..."}`."""
+        return f"{self.stack_name}/{provider}"
 
     def scaled(self, seconds: float) -> int:
         """`seconds` of AWS in seconds of this deployment, at least 1."""
@@ -60,6 +72,7 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
         jobs_table=read("JOBS_TABLE"),
         ledger_table=read("LEDGER_TABLE"),
         assets_table=read("ASSETS_TABLE"),
+        circuits_table=read("CIRCUITS_TABLE"),
         media_bucket=read("MEDIA_BUCKET"),
         generation_arn=read("GENERATION_ARN"),
         jwt_secret=read("JWT_SECRET"),
@@ -67,14 +80,23 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
         jwt_audience=read("JWT_AUDIENCE"),
         jwt_algorithms=words("JWT_ALGORITHMS"),
         jwks_url=read("JWKS_URL"),
-        replicate_secret=read("REPLICATE_SECRET"),
-        replicate_base_url=read("REPLICATE_BASE_URL").rstrip("/"),
+        base_urls={name: read(f"{name.upper()}_BASE_URL").rstrip("/") for name in PROVIDERS},
+        fal_jwks_url=read("FAL_JWKS_URL"),
         allowed_private_origins=frozenset(words("ALLOWED_PRIVATE_ORIGINS")),
         provider_timeout=float(read("PROVIDER_TIMEOUT")),
+        generate_timeout=float(read("GENERATE_TIMEOUT")),
         lookup_grace=float(read("LOOKUP_GRACE")),
         time_scale=float(read("TIME_SCALE")),
+        jobs_in_flight=int(read("JOBS_IN_FLIGHT")),
+        budgets_usd=_budgets(read("PROVIDER_BUDGETS_USD")),
         webhook_url=environment.get("WEBHOOK_URL", ""),
     )
+
+
+def _budgets(text: str) -> dict[str, float]:
+    """`replicate=200,kie=50` in US dollars a day. Raises ValueError."""
+    pairs = (pair.partition("=") for pair in text.split(",") if pair.strip())
+    return {name.strip(): float(amount) for name, _, amount in pairs}
 
 
 @cache

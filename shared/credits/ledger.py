@@ -15,19 +15,20 @@ that beat it from the refusal and tries again.
 import random
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from shared.core import dynamo, ids
 from shared.core.clock import iso
 from shared.core.dynamo import Item, Refused, Write
-from shared.core.errors import InsufficientCredits, Unavailable
+from shared.core.errors import InsufficientCredits, TooManyJobs, Unavailable
 from shared.core.settings import settings
 
 EntryType = Literal["grant", "hold", "capture", "release", "revoke"]
 
 ENTRY_PREFIX = "entry#"
+RETRY_JOBS_AFTER_S = 5
 RACES = 60
 
 # Nobody has changed the balances since they were read.
@@ -39,7 +40,10 @@ STILL_HELD = "#state = :open AND amount = :amount"
 
 @dataclass(frozen=True)
 class Account:
-    """The balances of an account at one version; version 0 is the account that nobody has granted anything yet."""
+    """The balances of an account at one version; version 0 is the account that nobody has granted anything yet.
+
+    `in_flight` counts the unfinished jobs of each kind: a job has one open hold for as long as it is unfinished.
+    """
 
     id: str
     available: int = 0
@@ -47,12 +51,23 @@ class Account:
     spent: int = 0
     granted: int = 0
     version: int = 0
+    in_flight: Mapping[str, int] = field(default_factory=dict)
 
     @staticmethod
     def of(item: Item) -> "Account":
         return Account(
-            item["account"], item["available"], item["held"], item["spent"], item["granted"], item["version"]
+            item["account"],
+            item["available"],
+            item["held"],
+            item["spent"],
+            item["granted"],
+            item["version"],
+            item.get("in_flight", {}),
         )
+
+    def with_jobs(self, kind: str, change: int) -> "Account":
+        """The account with `change` more jobs of a kind under way."""
+        return replace(self, in_flight={**self.in_flight, kind: max(0, self.in_flight.get(kind, 0) + change)})
 
 
 @dataclass(frozen=True)
@@ -91,20 +106,57 @@ Decide = Callable[[Account], tuple[Change, Sequence[Write]]]
 """From the account as it is to what moves, and what else is written in the same transaction."""
 
 
-def hold(account: Account, *, job: str, amount: int, now: float) -> Change:
-    """available → held. Raises InsufficientCredits when the account has less."""
+def hold(account: Account, *, job: str, kind: str, amount: int, limit: int, now: float) -> Change:
+    """available → held, for one job more of its kind. Raises InsufficientCredits, and TooManyJobs beyond `limit`."""
+    if account.in_flight.get(kind, 0) >= limit:
+        raise TooManyJobs(kind=kind, limit=limit, retry_after=RETRY_JOBS_AFTER_S)
     if amount > account.available:
         raise InsufficientCredits(needed=amount, available=account.available)
-    after = replace(account, available=account.available - amount, held=account.held + amount)
+    after = replace(account, available=account.available - amount, held=account.held + amount).with_jobs(kind, 1)
     item = {"sort": f"hold#{job}", "account": account.id, "amount": amount, "captured": 0, "state": "open"}
     return _change(account, [("hold", amount, after)], now, job, also=[dynamo.put(settings().ledger_table, item)])
 
 
-def capture(account: Account, *, job: str, held: int, amount: int, now: float) -> Change:
+def hold_batch(account: Account, *, batch: str, jobs: Sequence[tuple[str, int]], limit: int, now: float) -> Change:
+    """available → held for many jobs (kind, amount) at once, as one hold that is split later. Raises as `hold`."""
+    needed = sum(amount for _, amount in jobs)
+    after = replace(account, available=account.available - needed, held=account.held + needed)
+    for kind, _ in jobs:
+        if after.in_flight.get(kind, 0) >= limit:
+            raise TooManyJobs(kind=kind, limit=limit, retry_after=RETRY_JOBS_AFTER_S)
+        after = after.with_jobs(kind, 1)
+    if needed > account.available:
+        raise InsufficientCredits(needed=needed, available=account.available)
+    item = {"sort": f"hold#{batch}", "account": account.id, "amount": needed, "captured": 0, "state": "open"}
+    return _change(account, [("hold", needed, after)], now, batch, also=[dynamo.put(settings().ledger_table, item)])
+
+
+def split_hold(account_id: str, batch: str, jobs: Sequence[tuple[str, int]]) -> list[Write]:
+    """Writes that take the amounts of `jobs` (id, amount) out of a batch's hold into holds of their own; refused where
+    that was done already. No balance changes."""
+    table = settings().ledger_table
+    taken = dynamo.change(
+        table,
+        {"account": account_id, "sort": f"hold#{batch}"},
+        "SET amount = amount - :taken",
+        when="#state = :open AND amount >= :taken",
+        names={"#state": "state"},
+        values={"taken": sum(amount for _, amount in jobs), "open": "open"},
+    )
+    holds = [
+        dynamo.put(
+            table, {"sort": f"hold#{job}", "account": account_id, "amount": amount, "captured": 0, "state": "open"}
+        )
+        for job, amount in jobs
+    ]
+    return [taken, *holds]
+
+
+def capture(account: Account, *, job: str, kind: str, held: int, amount: int, now: float) -> Change:
     """held → spent, for `amount` of the `held` credits; what is left goes back to available in the same transaction."""
     if not 0 <= amount <= held:
         raise ValueError(f"cannot capture {amount} of a hold of {held}")
-    spent = replace(account, held=account.held - amount, spent=account.spent + amount)
+    spent = replace(account, held=account.held - amount, spent=account.spent + amount).with_jobs(kind, -1)
     steps: list[tuple[EntryType, int, Account]] = [("capture", amount, spent)]
     rest = held - amount
     if rest:
@@ -112,9 +164,9 @@ def capture(account: Account, *, job: str, held: int, amount: int, now: float) -
     return _change(account, steps, now, job, also=[_end_hold(account.id, job, held, amount, "captured")])
 
 
-def release(account: Account, *, job: str, held: int, now: float) -> Change:
+def release(account: Account, *, job: str, kind: str, held: int, now: float) -> Change:
     """held → available, all of it."""
-    after = replace(account, held=account.held - held, available=account.available + held)
+    after = replace(account, held=account.held - held, available=account.available + held).with_jobs(kind, -1)
     return _change(
         account, [("release", held, after)], now, job, also=[_end_hold(account.id, job, held, 0, "released")]
     )
@@ -138,7 +190,7 @@ def commit(account_id: str, decide: Decide) -> Change:
     for attempt in range(RACES):
         try:
             change, others = decide(account)
-        except (InsufficientCredits, Overdrawn):
+        except (InsufficientCredits, TooManyJobs, Overdrawn):
             if account is not remembered:
                 raise
             account = read(account_id)
@@ -235,9 +287,9 @@ def _move(before: Account, after: Account) -> Write:
     return dynamo.change(
         settings().ledger_table,
         {"account": before.id, "sort": "account"},
-        f"SET {assignments}, version = :next",
+        f"SET {assignments}, in_flight = :in_flight, version = :next",
         when=NO_ACCOUNT_YET if first else STILL_THIS_VERSION,
-        values={**values, **known, "next": after.version},
+        values={**values, **known, "in_flight": after.in_flight, "next": after.version},
     )
 
 

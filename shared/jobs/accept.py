@@ -4,20 +4,34 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from shared.core import ids, web
 from shared.core.clock import iso
 from shared.core.clock import now as current_time
 from shared.core.dynamo import Refused, Write
-from shared.core.errors import InsufficientCredits
+from shared.core.errors import InsufficientCredits, TooManyJobs, Unavailable
 from shared.core.log import count, logger
 from shared.core.settings import settings
 from shared.credits import ledger
 from shared.credits.ledger import Account, Change
-from shared.jobs import table
+from shared.jobs import budget, inputs, table
 from shared.jobs.catalog import Model
-from shared.jobs.requests import Request
+from shared.jobs.requests import Request, units
 from shared.jobs.table import Job
+from shared.providers import keys
+from shared.providers.registry import PREDICTORS
+
+
+@dataclass(frozen=True)
+class Offer:
+    """What a request would be: the model, the fields with its defaults, the units of its price, the credits held."""
+
+    model: Model
+    fields: dict[str, Any]
+    input_keys: dict[str, str]
+    units: float
+    credits: int
 
 
 @dataclass(frozen=True)
@@ -28,72 +42,90 @@ class Accepted:
     replayed: bool
 
 
-def price(request: Request) -> tuple[Model, int]:
-    """The model that would do it and the credits that would be held. Raises Invalid for what cannot be done."""
+def offer(account_id: str, request: Request) -> Offer:
+    """The price of a request. Raises Invalid for what cannot be done."""
     model = request.chosen_model()
-    request.check(model)
-    return model, model.price.of(request.units())
+    fields = request.fields(model)
+    found = inputs.resolve(request, model, account_id)
+    wanted = units(model, fields, found.seconds)
+    return Offer(model, fields, found.keys, wanted, model.price.of(wanted))
 
 
-def accept(account_id: str, request: Request, *, idempotency_key: str | None, request_id: str) -> Accepted:
-    """Hold the credits and record the job as `submitting`, together or not at all.
+def accept(account_id: str, request: Request, made: Offer, *, idempotency_key: str | None, request_id: str) -> Accepted:
+    """Hold the credits and record the job, together or not at all.
 
-    Raises Invalid (also for an Idempotency-Key that was used with another body) and InsufficientCredits.
+    Raises Invalid for an Idempotency-Key that was used with another body, InsufficientCredits, TooManyJobs, and
+    Unavailable when the provider is not configured or its budget of the day is spent; nothing is held then.
     """
-    model, amount = price(request)
-    job = _new_job(account_id, request, model=model, amount=amount, key=idempotency_key, request_id=request_id)
+    job_id = ids.derived("job", account_id, idempotency_key) if idempotency_key else ids.new("job")
+    job = new_job(account_id, request, made, job_id=job_id, request_id=request_id)
 
     def decide(account: Account) -> tuple[Change, Sequence[Write]]:
-        return ledger.hold(account, job=job.id, amount=amount, now=job.accepted_at), [table.create(job)]
+        change = ledger.hold(
+            account, job=job.id, kind=job.kind, amount=job.hold, limit=settings().jobs_in_flight, now=job.accepted_at
+        )
+        return change, [table.create(job)]
 
     logger.append_keys(job_id=job.id)
     try:
+        keys.pool(job.provider)
+        budget.check(job.provider)
         ledger.commit(account_id, decide)
     except Refused as refused:
         met = refused.found[-1]
         if met is None:
             raise
-        return Accepted(_same(Job.of(met), job), replayed=True)
-    except InsufficientCredits:
-        # The repeat of a request that was accepted gets its answer, whatever is left on the account.
+        return Accepted(same(Job.of(met), job), replayed=True)
+    except (InsufficientCredits, TooManyJobs, Unavailable):
+        # The repeat of a request that was accepted gets its answer, whatever has become of the account or the provider.
         found = table.get(job.id) if idempotency_key else None
         if found is None:
             raise
-        return Accepted(_same(found, job), replayed=True)
+        return Accepted(same(found, job), replayed=True)
     count("Job_accepted")
-    logger.info("accepted", kind=job.kind, model=job.model, held=amount)
+    logger.info("accepted", kind=job.kind, model=job.model, held=job.hold)
     return Accepted(job, replayed=False)
 
 
-def _same(found: Job, wanted: Job) -> Job:
+def same(found: Job, wanted: Job) -> Job:
+    """The job that is there already. Raises Invalid when it came of another request."""
     if found.request_hash != wanted.request_hash:
         raise web.key_reused()
     return found
 
 
-def _new_job(account: str, request: Request, *, model: Model, amount: int, key: str | None, request_id: str) -> Job:
+def new_job(
+    account: str, request: Request, made: Offer, *, job_id: str, request_id: str, batch: str | None = None
+) -> Job:
+    """The job as it is first recorded. A provider that answers at once is not called in the request: the job is queued;
+    otherwise its first attempt is open, since whoever records it makes it right away (a batch does not)."""
     now = current_time()
     scale = settings().time_scale
+    at_once = made.model.provider in PREDICTORS and batch is None
     # What was asked for, as the caller wrote it: defaults that change with a release must not break a repeat.
     body = json.dumps(request.model_dump(exclude_unset=True), sort_keys=True, ensure_ascii=False)
     return Job(
-        id=ids.derived("job", account, key) if key else ids.new("job"),
+        id=job_id,
         account=account,
         kind=request.kind,
-        model=model.id,
-        provider=model.provider,
-        status="submitting",
-        request=request.provider_fields(),
+        model=made.model.id,
+        provider=made.model.provider,
+        provider_model=made.model.provider_model,
+        status="submitting" if at_once else "queued",
+        request=made.fields,
         request_hash=hashlib.sha256(f"{request.kind}\0{body}".encode()).hexdigest(),
-        hold=amount,
+        input_keys=made.input_keys,
+        units=made.units,
+        hold=made.credits,
+        batch=batch,
         created_at=iso(now),
         updated_at=iso(now),
         accepted_at=now,
-        deadline_at=now + model.deadline_s * scale,
-        abandon_at=now + model.abandon_s * scale,
+        deadline_at=now + made.model.deadline_s * scale,
+        abandon_at=now + made.model.abandon_s * scale,
         request_id=request_id,
         metadata=request.metadata,
-        attempts=1,
-        attempt="open",
-        attempt_at=now,
+        attempts=1 if at_once else 0,
+        attempt="open" if at_once else "none",
+        attempt_at=now if at_once else 0,
     )

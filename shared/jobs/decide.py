@@ -11,6 +11,8 @@ BACKOFF_S = 4
 LONGEST_BACKOFF_S = 300
 LOOK_AFTER_S = 60
 STORE_ATTEMPTS = 4
+GENERATE_LIMIT_S = 900
+"""A generation whose outcome is not written after this long is lost: no function that makes one lives longer."""
 
 
 def of_result(job: Job) -> Step:
@@ -19,7 +21,7 @@ def of_result(job: Job) -> Step:
     if result is None:
         return Step("poll")
     match result.status:
-        case "succeeded" if not result.outputs:
+        case "succeeded" if not result.outputs and result.data is None:
             return fail("failed", "bad_output", "The provider has succeeded without a result.")
         case "succeeded":
             return Step("store")
@@ -60,6 +62,11 @@ def without_prediction(job: Job, now: float) -> Step | None:
     if now >= job.deadline_at:
         return fail("timed_out", "provider_unavailable", "The provider did not accept the work in time.")
     return None
+
+
+def unknown_outcome() -> Step:
+    """The end of a job of which nobody can say whether the provider has done it."""
+    return fail("failed", "outcome_unknown", "It is not known whether the provider has done the work.")
 
 
 def backoff(attempts: int, *, scale: float, asked: float | None, left: float) -> Step:

@@ -8,21 +8,23 @@ from shared.core.log import count, logger
 from shared.jobs import decide, table, workflow
 from shared.jobs.steps import Step, fail
 from shared.jobs.table import Job
-from shared.providers.outcomes import Gone, Prediction, ProviderError
-from shared.providers.registry import PROVIDERS
+from shared.providers import keys
+from shared.providers.outcomes import Gone, Notice, Prediction, ProviderError
+from shared.providers.registry import predictor
 
 
 class UnknownJob(LookupError):
     """There is no such job with this provider."""
 
 
-def deliver(job_id: str, provider: str, prediction: Prediction) -> None:
+def deliver(job_id: str, provider: str, notice: Notice) -> None:
     """A webhook's news: record it and wake the workflow. Repeated, reordered and late news change nothing more.
 
-    Raises UnknownJob.
+    Raises UnknownJob, and ProviderError when the provider must be asked what its webhook means and does not answer.
     """
     now = current_time()
     logger.append_keys(job_id=job_id)
+    prediction = notice.prediction or _reread(job_id, provider, notice)
     try:
         if prediction.ended:
             workflow.wake(table.record_result(job_id, provider, prediction, now))
@@ -36,12 +38,21 @@ def deliver(job_id: str, provider: str, prediction: Prediction) -> None:
         _not_news(job, prediction, now)
 
 
+def _reread(job_id: str, provider: str, notice: Notice) -> Prediction:
+    """The provider's own record, where a webhook's signature does not cover what it says."""
+    job = table.get(job_id)
+    if job is None or job.provider != provider:
+        raise UnknownJob(job_id)
+    module, key = predictor(provider), keys.made_by(provider, job.provider_key)
+    return module.fetch(module.connection(key), job.provider_model, notice.prediction_id)
+
+
 def _not_news(job: Job, prediction: Prediction, now: float) -> None:
     """The job knows this already, has another prediction, or is over."""
     if job.prediction is not None and job.prediction != prediction.id:
         logger.error("webhook of a prediction too many", prediction=prediction.id, known=job.prediction)
         count("SurplusPrediction")
-    elif job.terminal and job.status != "succeeded" and prediction.status == "succeeded" and prediction.outputs:
+    elif job.terminal and job.status != "succeeded" and prediction.status == "succeeded":
         _late(job, prediction, now)
     elif job.result is not None and not job.terminal:
         # The first delivery may have died between writing and waking.
@@ -83,6 +94,8 @@ def poll(job: Job) -> Step:
         logger.warning("provider does not tell", reason=error.detail)
         return decide.still_running(job, now)
     if not prediction.ended:
+        if prediction.progress is not None and prediction.progress > job.progress:
+            _note_progress(job, prediction.progress, now)
         return decide.still_running(job, now)
     return decide.of_result(record(job, prediction))
 
@@ -108,6 +121,8 @@ def look(job: Job) -> bool:
     if prediction.ended:
         logger.info("a webhook was lost", prediction=prediction.id, status=prediction.status)
         workflow.wake(record(job, prediction))
+    elif prediction.progress is not None and prediction.progress > job.progress:
+        _note_progress(job, prediction.progress, current_time())
     return True
 
 
@@ -127,18 +142,27 @@ def record(job: Job, prediction: Prediction) -> Job:
         return table.met(refused) or replace(job, result=prediction)
 
 
+def _note_progress(job: Job, progress: int, now: float) -> None:
+    try:
+        table.note_progress(job, min(progress, 99), now)
+    except Refused:
+        logger.info("progress is known already")
+
+
 def _ask(job: Job, *, stop: bool) -> Prediction:
     """What the provider says of the job's prediction, once it was asked to stop it if `stop`. Raises ProviderError."""
     if job.prediction is None:
         raise Gone("the job has no prediction")
-    provider = PROVIDERS[job.provider]
-    connection = provider.connection()
-    prediction = provider.fetch(connection, job.prediction)
+    provider, model = predictor(job.provider), job.provider_model
+    connection = provider.connection(keys.made_by(job.provider, job.provider_key))
+    prediction = provider.fetch(connection, model, job.prediction)
     if prediction.ended or not stop:
         return prediction
     logger.info("asking the provider to cancel", prediction=prediction.id)
-    prediction = provider.cancel(connection, prediction.id)
-    return prediction if prediction.ended else provider.fetch(connection, prediction.id)
+    canceled = provider.cancel(connection, model, prediction.id)
+    if canceled is None:
+        return prediction
+    return canceled if canceled.ended else provider.fetch(connection, model, prediction.id)
 
 
 def cancel(job: Job) -> Job:

@@ -1,5 +1,6 @@
 """What may be asked for: one model a kind of generation, with its limits."""
 
+import math
 from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
@@ -10,9 +11,10 @@ from shared.jobs import catalog
 from shared.jobs.catalog import Kind, Model
 
 LONGEST_PROMPT = 2000
+LONGEST_TEXT = 40_000
 MOST_METADATA = 20
 LARGEST_SEED = 2**32 - 1
-
+DEFAULT_DURATION_S = 30
 
 # The constraints come before the validator: behind one, the length would be that of the text with its blanks.
 Prompt = Annotated[
@@ -20,6 +22,12 @@ Prompt = Annotated[
 ]
 MetadataKey = Annotated[Text, StringConstraints(min_length=1, max_length=64)]
 MetadataValue = Annotated[Text, StringConstraints(max_length=500)]
+MediaRef = Annotated[
+    Text,
+    StringConstraints(pattern=r"^(as_[0-9a-z]{26}|https?://[^\s]+)$", max_length=2048),
+    Field(description="One of your assets by its id, or an https URL.", examples=["as_5b4h4f960xmmrjfj2w13a6krwr"]),
+]
+Seconds = Annotated[int, Field(ge=1, le=4 * 3600)]
 
 
 class Request(BaseModel):
@@ -27,6 +35,8 @@ class Request(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
     kind: ClassVar[Kind]
+    # Fields that are files, and what they may be; the first one's length is what is paid for where it is by the second.
+    media: ClassVar[dict[str, tuple[str, ...]]] = {}
 
     model: Annotated[
         str | None, Field(max_length=100, description="An id of GET /v1/models; default: the kind's first.")
@@ -37,26 +47,73 @@ class Request(BaseModel):
     ] = {}
 
     def chosen_model(self) -> Model:
-        """The model of the catalogue. Raises Invalid for one that does not serve this kind."""
+        """The model of the catalogue. Raises Invalid for one that does not serve this kind, or is retired."""
         offered = catalog.of_kind(self.kind)
         if self.model is None:
             return offered[0]
-        for model in offered:
-            if model.id == self.model:
-                return model
-        names = ", ".join(model.id for model in offered)
-        raise _invalid("model", f"unknown model for this kind; there are: {names}")
+        model = catalog.models().get(self.model)
+        if model is not None and model.successor is not None:
+            raise invalid("model", f"{model.id} is retired; use {model.successor}")
+        if model is None or self.kind not in model.kinds:
+            names = ", ".join(model.id for model in offered)
+            raise invalid("model", f"unknown model for this kind; there are: {names}")
+        return model
 
-    def provider_fields(self) -> dict[str, Any]:
-        """The fields that shape the result, without those that are about the job."""
-        return self.model_dump(exclude={"model", "metadata"}, exclude_none=True)
+    def fields(self, model: Model) -> dict[str, Any]:
+        """What shapes the result, with the model's defaults. Raises Invalid for what the model does not offer."""
+        asked = self.model_dump(exclude={"model", "metadata"}, exclude_none=True)
+        limits = model.limits
+        for name in sorted(self.model_fields_set - {"model", "metadata"}):
+            if name in asked and not model.takes(name) and name not in self._ours(model):
+                raise invalid(name, f"{model.id} takes no {name}")
+        self._one_of("aspect_ratio", asked, limits.aspect_ratios, model)
+        self._one_of("voice", asked, limits.voices, model)
+        self._one_of("format", asked, limits.formats, model)
+        self._duration(asked, model)
+        if asked.get("count", 1) > limits.max_count:
+            raise invalid("count", f"{model.id} makes at most {limits.max_count} at once")
+        if limits.max_characters is not None and len(asked.get("text", "")) > limits.max_characters:
+            raise invalid("text", f"{model.id} speaks at most {limits.max_characters} characters at once")
+        return asked
 
-    def units(self) -> int:
-        """How many units of the model's price are asked for."""
-        raise NotImplementedError
+    def _ours(self, model: Model) -> set[str]:
+        """Fields that matter to us although the provider is not told of them."""
+        ours = {"count", *self.media} if model.provider == "gemini" else {"count"}
+        ours |= {"format"} if model.limits.formats else set()
+        return ours | ({"duration_s"} if self.media or model.limits.durations_s else set())
 
-    def check(self, model: Model) -> None:
-        """Raise Invalid for what this model cannot do."""
+    @staticmethod
+    def _one_of(name: str, asked: dict[str, Any], offered: tuple[str, ...], model: Model) -> None:
+        if not offered:
+            return
+        value = asked.setdefault(name, offered[0])
+        if value not in offered:
+            raise invalid(name, f"{model.id} offers {', '.join(offered)}")
+
+    def _duration(self, asked: dict[str, Any], model: Model) -> None:
+        limits = model.limits
+        if limits.durations_s:
+            if asked.setdefault("duration_s", limits.durations_s[0]) not in limits.durations_s:
+                offered = ", ".join(str(seconds) for seconds in limits.durations_s)
+                raise invalid("duration_s", f"{model.id} offers {offered} seconds")
+        elif limits.max_duration_s is not None:
+            seconds = asked.setdefault("duration_s", min(DEFAULT_DURATION_S, limits.max_duration_s))
+            if not limits.min_duration_s <= seconds <= limits.max_duration_s:
+                least, most = limits.min_duration_s, limits.max_duration_s
+                raise invalid("duration_s", f"{model.id} makes {least} to {most} seconds")
+
+
+def units(model: Model, fields: dict[str, Any], input_seconds: float | None) -> float:
+    """How many units of the model's price a request asks for; `input_seconds` is how long its input is."""
+    match model.price.per:
+        case "image":
+            return float(fields.get("count", 1))
+        case "character":
+            return float(len(fields["text"]))
+        case "second":
+            return float(math.ceil(input_seconds if input_seconds is not None else fields["duration_s"]))
+        case "job":
+            return 1.0
 
 
 class StillRequest(Request):
@@ -65,24 +122,9 @@ class StillRequest(Request):
     prompt: Annotated[Prompt, Field(description="What to show.", examples=["a lighthouse at dusk"])]
     count: Annotated[int, Field(ge=1, le=4, description="How many images.")] = 1
     aspect_ratio: Annotated[
-        str | None, Field(pattern=r"^\d{1,2}:\d{1,2}$", description="Default: the model's first.", examples=["3:4"])
+        str | None, Field(max_length=20, description="One that the model offers; default: its first.", examples=["1:1"])
     ] = None
     seed: Annotated[int | None, Field(ge=0, le=LARGEST_SEED, description="The same seed gives the same image.")] = None
-
-    def units(self) -> int:
-        return self.count
-
-    def provider_fields(self) -> dict[str, Any]:
-        fields = super().provider_fields()
-        return {**fields, "aspect_ratio": self.aspect_ratio or self.chosen_model().aspect_ratios[0]}
-
-    def check(self, model: Model) -> None:
-        if self.count > model.max_count:
-            raise _invalid("count", f"{model.id} makes at most {model.max_count} at once")
-        if self.aspect_ratio is not None and self.aspect_ratio not in model.aspect_ratios:
-            raise _invalid("aspect_ratio", f"{model.id} offers {', '.join(model.aspect_ratios)}")
-        if self.seed is not None and "seed" not in model.input:
-            raise _invalid("seed", f"{model.id} takes no seed")
 
 
 class ImageRequest(StillRequest):
@@ -97,8 +139,107 @@ class PortraitRequest(StillRequest):
     kind = "portrait"
 
 
-REQUESTS: dict[Kind, type[Request]] = {request.kind: request for request in (ImageRequest, PortraitRequest)}
+class VideoRequest(Request):
+    """A video from a text, or from a text and the image it begins with."""
+
+    kind = "video"
+    media = {"image": ("image/",)}
+
+    prompt: Annotated[Prompt, Field(description="What happens.", examples=["waves roll towards the lighthouse"])]
+    image: MediaRef | None = None
+    duration_s: Annotated[Seconds | None, Field(description="One that the model offers; default: its first.")] = None
+    aspect_ratio: Annotated[str | None, Field(max_length=20)] = None
+    seed: Annotated[int | None, Field(ge=0, le=LARGEST_SEED)] = None
 
 
-def _invalid(field: str, detail: str) -> Invalid:
+class CharacterVideoRequest(Request):
+    """A portrait brought to life: the person of `image` speaks `audio`."""
+
+    kind = "character-video"
+    media = {"audio": ("audio/", "video/"), "image": ("image/",)}
+
+    image: MediaRef
+    audio: MediaRef
+    prompt: Annotated[Prompt | None, Field(description="How the person behaves.")] = None
+    duration_s: Annotated[Seconds | None, Field(description="How long the audio is; needed for a URL.")] = None
+
+
+class SpeechRequest(Request):
+    """A text, spoken."""
+
+    kind = "speech"
+
+    text: Annotated[
+        str, StringConstraints(strip_whitespace=True, min_length=1, max_length=LONGEST_TEXT), AfterValidator(storable)
+    ]
+    voice: Annotated[str | None, Field(max_length=100, description="Default: the model's first.")] = None
+    format: Annotated[str | None, Field(max_length=20, description="Default: the model's first.")] = None
+    speed: Annotated[float | None, Field(ge=0.25, le=4, strict=False)] = None
+    instructions: Annotated[Prompt | None, Field(description="How to speak.")] = None
+    seed: Annotated[int | None, Field(ge=0, le=LARGEST_SEED)] = None
+
+
+class MusicRequest(Request):
+    """Music after a description."""
+
+    kind = "music"
+
+    prompt: Annotated[Prompt, Field(examples=["calm piano, slow, warm"])]
+    duration_s: Seconds | None = None
+    instrumental: bool = True
+
+
+class TranscriptionRequest(Request):
+    """What is said, as SRT, VTT and words with times."""
+
+    kind = "transcription"
+    media = {"audio": ("audio/", "video/")}
+
+    audio: MediaRef
+    language: Annotated[str | None, Field(pattern=r"^[a-z]{2}$", description="ISO 639-1; default: recognised.")] = None
+    prompt: Annotated[Prompt | None, Field(description="Names and words that occur.")] = None
+    duration_s: Annotated[Seconds | None, Field(description="How long the audio is; needed for a URL.")] = None
+
+
+class StemsRequest(Request):
+    """A recording taken apart: vocals and accompaniment."""
+
+    kind = "stems"
+    media = {"audio": ("audio/", "video/")}
+
+    audio: MediaRef
+    duration_s: Annotated[Seconds | None, Field(description="How long the audio is; needed for a URL.")] = None
+
+
+class AnalysisRequest(Request):
+    """The segments of a video, scored after `prompt`."""
+
+    kind = "analysis"
+    media = {"video": ("video/",)}
+
+    video: MediaRef
+    prompt: Annotated[
+        Prompt, Field(description="What to look for.", examples=["moments that would make a good teaser"])
+    ]
+    duration_s: Annotated[Seconds | None, Field(description="How long the video is; needed for a URL.")] = None
+
+
+REQUESTS: dict[Kind, type[Request]] = {
+    request.kind: request
+    for request in (
+        ImageRequest,
+        PortraitRequest,
+        VideoRequest,
+        CharacterVideoRequest,
+        SpeechRequest,
+        MusicRequest,
+        TranscriptionRequest,
+        StemsRequest,
+        AnalysisRequest,
+    )
+}
+
+
+def invalid(field: str, detail: str) -> Invalid:
+    """The problem of one field."""
     return Invalid("The request is not valid.", errors=[{"pointer": f"/{field}", "detail": detail}])

@@ -7,7 +7,7 @@ from shared.core.dynamo import Refused, Write
 from shared.core.log import count, logger
 from shared.credits import ledger
 from shared.credits.ledger import Account, Change, Overdrawn
-from shared.jobs import catalog, table
+from shared.jobs import budget, catalog, prices, table
 from shared.jobs.status import Ending
 from shared.jobs.table import Job
 from shared.providers.outcomes import Failure
@@ -16,12 +16,13 @@ from shared.providers.outcomes import Failure
 def succeed(job: Job) -> Job:
     """storing → succeeded; the hold is captured for what was delivered and the rest goes back."""
     now = current_time()
-    model = catalog.models()[job.model]
-    charged = min(job.hold, model.price.of(len(job.assets)))
+    model = catalog.models().get(job.model)
+    charged, cost = prices.of(job, model) if model else prices.of_gone(job)
 
     def decide(account: Account) -> tuple[Change, Sequence[Write]]:
-        change = ledger.capture(account, job=job.id, held=job.hold, amount=charged, now=now)
-        return change, [table.succeed(job, charged=charged, now=now)]
+        change = ledger.capture(account, job=job.id, kind=job.kind, held=job.hold, amount=charged, now=now)
+        spend = [budget.spend(job.provider, cost, now)] if cost else []
+        return change, [table.succeed(job, charged=charged, cost_usd=cost, now=now), *spend]
 
     return _once(job, decide)
 
@@ -31,7 +32,7 @@ def fail(job: Job, ending: Ending, failure: Failure) -> Job:
     now = current_time()
 
     def decide(account: Account) -> tuple[Change, Sequence[Write]]:
-        change = ledger.release(account, job=job.id, held=job.hold, now=now)
+        change = ledger.release(account, job=job.id, kind=job.kind, held=job.hold, now=now)
         return change, [table.fail(job, ending, failure, now)]
 
     return _once(job, decide)
@@ -42,7 +43,7 @@ def cancel_queued(job: Job, failure: Failure) -> Job:
     now = current_time()
 
     def decide(account: Account) -> tuple[Change, Sequence[Write]]:
-        change = ledger.release(account, job=job.id, held=job.hold, now=now)
+        change = ledger.release(account, job=job.id, kind=job.kind, held=job.hold, now=now)
         return change, [table.fail(job, "canceled", failure, now, origins=["queued"])]
 
     return _once(job, decide)

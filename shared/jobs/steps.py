@@ -8,7 +8,20 @@ from shared.core.log import logger
 from shared.jobs.status import Ending
 from shared.providers.outcomes import Failure
 
-Next = Literal["await", "await_longer", "submit", "backoff", "store", "store_again", "poll", "settle", "fail", "done"]
+Next = Literal[
+    "await",
+    "await_longer",
+    "submit",
+    "backoff",
+    "generate",
+    "generate_again",
+    "store",
+    "store_again",
+    "poll",
+    "settle",
+    "fail",
+    "done",
+]
 
 State = dict[str, Any]
 """What flows through the workflow: job_id, next, and what the next state needs; never more than a kilobyte."""
@@ -16,7 +29,7 @@ State = dict[str, Any]
 
 @dataclass(frozen=True)
 class Step:
-    """`wait_seconds` goes with `backoff` and `store_again`, `ending` and `failure` with `fail`."""
+    """`wait_seconds` goes with `backoff`, `generate_again` and `store_again`, `ending` and `failure` with `fail`."""
 
     next: Next
     wait_seconds: int = 0

@@ -6,10 +6,11 @@ from shared.core.clock import now as current_time
 from shared.core.dynamo import Refused
 from shared.core.log import count, logger
 from shared.core.settings import settings
-from shared.jobs import catalog, decide, settle, table, workflow
+from shared.jobs import catalog, decide, inputs, settle, table, workflow
 from shared.jobs.steps import Step
 from shared.jobs.table import Job
-from shared.providers.http import Connection
+from shared.providers import keys
+from shared.providers.breaker import guarded
 from shared.providers.outcomes import (
     Ambiguous,
     NothingCreated,
@@ -18,8 +19,9 @@ from shared.providers.outcomes import (
     Prediction,
     ProviderError,
     Submission,
+    Unsearchable,
 )
-from shared.providers.registry import PROVIDERS
+from shared.providers.registry import predictor
 
 CLOCK_SKEW_S = 300
 """How far the provider's clock may be behind ours when we list what was created since a job was accepted."""
@@ -50,20 +52,10 @@ def resume(job: Job) -> Step:
         return Step("await")
     if job.attempt == "open" and now < job.attempt_at + decide.CREATE_LIMIT_S:
         return Step("backoff", wait_seconds=max(1, round(job.attempt_at + decide.CREATE_LIMIT_S - now)))
-    try:
-        if job.attempt in ("open", "unknown"):
-            found = PROVIDERS[job.provider].find(_connection(job), job.id, job.accepted_at - CLOCK_SKEW_S)
-            if found is not None:
-                logger.info("found the prediction of a lost answer", prediction=found.id)
-                return Step("poll" if found.ended else "await") if _adopt(job, found) else Step("poll")
-            # What was created a moment ago need not be listed yet.
-            if now < job.attempt_at + settings().lookup_grace:
-                return Step("backoff", wait_seconds=max(1, round(job.attempt_at + settings().lookup_grace - now)))
-    except ProviderError as error:
-        logger.warning("cannot look the prediction up", reason=error.detail)
-        if now >= job.abandon_at:
-            return decide.still_running(job, now)
-        return decide.backoff(job.attempts, scale=settings().time_scale, asked=error.retry_after, left=60)
+    if job.attempt in ("open", "unknown"):
+        step = _look_up(job, now)
+        if step is not None:
+            return step
     end = decide.without_prediction(job, now)
     if end is not None:
         return end
@@ -78,17 +70,58 @@ def resume(job: Job) -> Step:
         return Step("fail", ending="failed", failure=error.failure)
 
 
+def _look_up(job: Job, now: float) -> Step | None:
+    """What follows from the provider's list after a lost answer; None once it is sure that nothing was created."""
+    try:
+        found = _found(job)
+    except Unsearchable:
+        # Only its webhook can tell us of a prediction that was made. Creating another one might be paid for twice.
+        if now < job.abandon_at:
+            return Step("backoff", wait_seconds=settings().scaled(decide.LONGEST_BACKOFF_S / 5))
+        logger.error("it is not known whether the provider has made anything", provider=job.provider)
+        count("OutcomeUnknown")
+        return decide.unknown_outcome()
+    except ProviderError as error:
+        logger.warning("cannot look the prediction up", reason=error.detail)
+        if now >= job.abandon_at:
+            return decide.still_running(job, now)
+        return decide.backoff(job.attempts, scale=settings().time_scale, asked=error.retry_after, left=60)
+    if found is not None:
+        prediction, key = found
+        logger.info("found the prediction of a lost answer", prediction=prediction.id)
+        adopted = _adopt(job, prediction, key)
+        return Step("poll" if prediction.ended or adopted is None else "await")
+    # What was created a moment ago need not be listed yet.
+    if now < job.attempt_at + settings().lookup_grace:
+        return Step("backoff", wait_seconds=max(1, round(job.attempt_at + settings().lookup_grace - now)))
+    return None
+
+
+def _found(job: Job) -> tuple[Prediction, str] | None:
+    """The job's prediction and the key it was made with, whichever of the pool that was.
+
+    Raises ProviderError when it is not found, and one of the keys could not be asked with.
+    """
+    provider = predictor(job.provider)
+    untold: ProviderError | None = None
+    for key in keys.pool(job.provider):
+        try:
+            connection = provider.connection(key)
+            found = provider.find(connection, job.provider_model, job.id, job.accepted_at - CLOCK_SKEW_S)
+        except ProviderError as error:
+            untold = error
+            continue
+        if found is not None:
+            return found, key
+    if untold is not None:
+        raise untold
+    return None
+
+
 def attempt(job: Job) -> tuple[Job, Step]:
     """Make the create call of an attempt that is open, and write its outcome down. Raises Permanent."""
-    model = catalog.models()[job.model]
-    submission = Submission(
-        job_id=job.id,
-        model=model.provider_model,
-        input=model.provider_input(job.request),
-        webhook=f"{settings().webhook_url}{job.provider}?job={job.id}",
-    )
     try:
-        prediction = PROVIDERS[job.provider].submit(_connection(job), submission)
+        prediction, key = _create(job)
     except NothingCreated as error:
         logger.warning("provider has taken nothing", code=error.code, reason=error.detail)
         count("SubmitRetried")
@@ -103,26 +136,44 @@ def attempt(job: Job) -> tuple[Job, Step]:
         logger.error("operator needed", provider=job.provider, reason=error.detail)
         count("OperatorNeeded")
         raise
-    return _adopt(job, prediction) or job, Step("await")
+    return _adopt(job, prediction, key) or job, Step("await")
 
 
-def _adopt(job: Job, prediction: Prediction) -> Job | None:
+def _create(job: Job) -> tuple[Prediction, str]:
+    """One create call that was not refused for lack of patience, and the key it was made with. Raises ProviderError."""
+    provider, model = predictor(job.provider), catalog.find(job.model)
+    submission = Submission(
+        job_id=job.id,
+        model=job.provider_model,
+        input=model.provider_input(inputs.handed_on(job.request, job.input_keys)),
+        webhook=f"{settings().webhook_url}{job.provider}?job={job.id}",
+    )
+
+    def create(key: str) -> tuple[Prediction, str]:
+        connection = provider.connection(key)
+        return guarded(job.provider, lambda: provider.submit(connection, submission)), key
+
+    return keys.with_one(job.provider, create)
+
+
+def _adopt(job: Job, prediction: Prediction, key: str) -> Job | None:
     """Make it the job's prediction; None when the job has gone another way, and then nobody pays for this one."""
     try:
-        return table.adopt(job.id, prediction, current_time())
+        return table.adopt(job.id, prediction, current_time(), key=keys.fingerprint(key))
     except Refused as refused:
         met = table.met(refused)
         if met is not None and met.prediction == prediction.id:
             return met
         logger.error("a prediction too many", prediction=prediction.id, known=met and met.prediction)
         count("SurplusPrediction")
-        _stop(job, prediction)
+        _stop(job, prediction, key)
         return None
 
 
-def _stop(job: Job, prediction: Prediction) -> None:
+def _stop(job: Job, prediction: Prediction, key: str) -> None:
+    provider = predictor(job.provider)
     try:
-        PROVIDERS[job.provider].cancel(_connection(job), prediction.id)
+        provider.cancel(provider.connection(key), job.provider_model, prediction.id)
     except ProviderError as error:
         logger.error("could not cancel it", prediction=prediction.id, reason=error.detail)
 
@@ -138,7 +189,3 @@ def _unless_known(job: Job, write: Callable[[Job, float], Job]) -> Job:
 def _try_again(job: Job, asked: float | None) -> Step:
     now = current_time()
     return decide.backoff(job.attempts, scale=settings().time_scale, asked=asked, left=job.deadline_at - now)
-
-
-def _connection(job: Job) -> Connection:
-    return PROVIDERS[job.provider].connection()

@@ -11,9 +11,10 @@ from shared.core.clock import now as current_time
 from shared.core.dynamo import Refused
 from shared.core.log import count, logger
 from shared.core.settings import settings
-from shared.jobs import decide, observe, table, workflow
+from shared.jobs import batches, decide, observe, table, workflow
 from shared.jobs.steps import Step, fail
 from shared.jobs.table import Job
+from shared.providers.registry import PREDICTORS
 
 PAGE = 50
 ENOUGH_TIME_S = 15
@@ -58,6 +59,8 @@ def _look_after(job_id: str, silent: set[str]) -> bool:
     not answer in this sweep, and are not asked again."""
     now = current_time()
     logger.append_keys(job_id=job_id)
+    if job_id.startswith("batch_"):
+        return _go_on_with(job_id)
     try:
         job = table.claim_sweep(job_id, now)
     except Refused:
@@ -79,6 +82,16 @@ def _look_after(job_id: str, silent: set[str]) -> bool:
     return True
 
 
+def _go_on_with(batch_id: str) -> bool:
+    """Split off what is left of a batch whose request died half way."""
+    batch = batches.find(batch_id)
+    if batch is None or batch.is_split:
+        return False
+    logger.warning("going on with a batch", batch=batch_id)
+    batches.split(batch)
+    return True
+
+
 def _look_again(job: Job, now: float) -> None:
     try:
         table.postpone_sweep(job.id, decide.next_look(job, now, settings().time_scale), now)
@@ -89,6 +102,8 @@ def _look_again(job: Job, now: float) -> None:
 def _first_step(job: Job, *, overdue: bool) -> Step:
     if overdue and job.executions >= HOPELESS_AFTER:
         return fail("timed_out", "internal_error", "The job could not be finished; nothing is charged.")
+    if job.provider not in PREDICTORS:
+        return Step("generate")
     if job.result is not None:
         return Step("store")
     return Step("submit" if job.prediction is None else "poll")

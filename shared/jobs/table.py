@@ -5,20 +5,25 @@ ends leaves the second, so it is as large as the work in flight and never as the
 """
 
 import zlib
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from shared.core import aws, dynamo
+from botocore.exceptions import BotoCoreError, ClientError
+
+from shared.core import aws, dynamo, ids
 from shared.core.clock import iso
 from shared.core.dynamo import Item, Refused, Write
 from shared.core.settings import settings
 from shared.jobs.catalog import Kind
 from shared.jobs.status import TERMINAL, Ending, Status, before
-from shared.providers.outcomes import Failure, Prediction
+from shared.providers.outcomes import Failure, Output, Prediction
 
 SHARDS = 4
 KEEP_TERMINAL_S = 90 * 24 * 3600
 NAMES = {"#status": "status"}
+INLINE = "inline"
+"""Stands for a result's `data`, which is too large for the job and is fetched again."""
 
 # A create attempt is `open` from before the provider is called until its outcome is written; `unknown` when the answer
 # was lost, so that something may have been created; `none` when nothing was.
@@ -27,7 +32,13 @@ Attempt = Literal["open", "unknown", "none"]
 
 @dataclass(frozen=True)
 class Job:
-    """A job as the table has it. Times `*_at` are epoch seconds, except created_at and updated_at (RFC 3339)."""
+    """A job as the table has it. Times `*_at` are epoch seconds, except created_at and updated_at (RFC 3339).
+
+    `provider_model` is what the provider calls the model: its predictions can be asked about when the catalogue has it
+    no more. `units` are those of the model's price that were asked for; `provider_key` is the fingerprint of the key
+    that the prediction was made with; `progress` is the furthest that the provider has told of. `claim` names the claim
+    of the last create attempt.
+    """
 
     id: str
     account: str
@@ -44,14 +55,22 @@ class Job:
     deadline_at: float
     abandon_at: float
     request_id: str
+    provider_model: str = ""
+    input_keys: dict[str, str] = field(default_factory=dict)
+    units: float = 1
+    batch: str | None = None
     metadata: dict[str, str] = field(default_factory=dict)
     charged: int = 0
+    cost_usd: float | None = None
     error: Failure | None = None
     assets: tuple[dict[str, Any], ...] = ()
     attempts: int = 0
     attempt: Attempt = "none"
     attempt_at: float = 0
+    claim: str | None = None
     prediction: str | None = None
+    provider_key: str | None = None
+    progress: int = 0
     result: Prediction | None = None
     late_result: Prediction | None = None
     cancel_requested_at: float | None = None
@@ -76,9 +95,13 @@ class Job:
             values["assets"] = tuple(values["assets"])
         return Job(**values)
 
+    def fields(self) -> dict[str, Any]:
+        """What has a value."""
+        return {name: value for name, value in vars(self).items() if value is not None and value != ()}
+
     def item(self) -> Item:
         """The item of an unfinished job, with the keys of both indexes."""
-        values = {name: value for name, value in vars(self).items() if value is not None and value != ()}
+        values = self.fields()
         values |= {name: _prediction_item(values[name]) for name in ("result", "late_result") if name in values}
         values |= {"error": vars(self.error)} if self.error else {}
         return {
@@ -98,6 +121,14 @@ def shard(job_id: str) -> str:
     return f"open#{zlib.crc32(job_id.encode()) % SHARDS}"
 
 
+def lost_shard(job_id: str) -> str:
+    """The partition of the same index for jobs that timed out with a prediction under way."""
+    return shard(job_id).replace("open#", "lost#")
+
+
+LOST_SHARDS = tuple(f"lost#{number}" for number in range(SHARDS))
+
+
 def create(job: Job) -> Write:
     """A transaction's write of a new job; refused where it exists already (a repeated Idempotency-Key)."""
     return dynamo.put(settings().jobs_table, job.item())
@@ -106,7 +137,7 @@ def create(job: Job) -> Write:
 def get(job_id: str) -> Job | None:
     """The job as it is now."""
     item = dynamo.get(settings().jobs_table, {"id": job_id})
-    return Job.of(item) if item else None
+    return Job.of(item) if item and "status" in item else None  # A batch has none.
 
 
 def page(
@@ -128,17 +159,49 @@ def page(
 
 
 def claim_attempt(job: Job, now: float) -> Job:
-    """queued | submitting → submitting, one create attempt more. Raises Refused if somebody else has claimed it."""
+    """queued | submitting → submitting, one create attempt more. Raises Refused if somebody else has claimed it.
+
+    Every claim has a name of its own. botocore repeats a write whose answer was lost, and the repeat must not take the
+    claim that it meets for another's; and if there is no answer at all, the claim is given back: whoever raises here
+    calls nobody.
+    """
+    claim = ids.new("claim")
+    try:
+        return _change(
+            job.id,
+            "SET #status = :submitting, attempts = :next, attempt = :open, attempt_at = :now, claim = :claim",
+            "attempts = :attempts AND #status IN (:queued, :submitting) AND attribute_not_exists(prediction)",
+            now=now,
+            submitting="submitting",
+            queued="queued",
+            next=job.attempts + 1,
+            attempts=job.attempts,
+            open="open",
+            claim=claim,
+        )
+    except Refused as refused:
+        found = met(refused)
+        if found is not None and (found.claim, found.attempt, found.status) == (claim, "open", "submitting"):
+            return found
+        raise
+    except (BotoCoreError, ClientError):
+        with suppress(Refused):
+            _give_back(job.id, claim, now)
+        raise
+
+
+def _give_back(job_id: str, claim: str, now: float) -> Job:
+    """submitting → queued: nobody was called under this claim. Raises Refused when it is not the job's."""
     return _change(
-        job.id,
-        "SET #status = :submitting, attempts = :next, attempt = :open, attempt_at = :now",
-        "attempts = :attempts AND #status IN (:queued, :submitting) AND attribute_not_exists(prediction)",
+        job_id,
+        "SET #status = :queued, attempt = :none",
+        "claim = :claim AND attempt = :open AND #status = :submitting",
         now=now,
-        submitting="submitting",
         queued="queued",
-        next=job.attempts + 1,
-        attempts=job.attempts,
+        submitting="submitting",
+        none="none",
         open="open",
+        claim=claim,
     )
 
 
@@ -169,16 +232,68 @@ def _end_attempt(job: Job, now: float, status: Status, attempt: Attempt) -> Job:
 THIS_PREDICTION = "(attribute_not_exists(prediction) OR prediction = :prediction)"
 
 
-def adopt(job_id: str, prediction: Prediction, now: float) -> Job:
-    """submitting → processing: the prediction is known. Raises Refused for a job with another one, or that is over."""
+def adopt(job_id: str, prediction: Prediction, now: float, *, key: str | None = None) -> Job:
+    """submitting → processing: the prediction is known, and the fingerprint of the key that made it where that is.
+
+    Raises Refused for a job with another one, or that is over.
+    """
+    keyed: dict[str, Any] = {"key": key} if key else {}
     return _change(
         job_id,
-        "SET #status = :processing, prediction = :prediction, attempt = :none",
+        "SET #status = :processing, prediction = :prediction, attempt = :none"
+        + (", provider_key = :key" if key else ""),
         f"#status IN (:submitting, :processing) AND {THIS_PREDICTION}",
         now=now,
         processing="processing",
         submitting="submitting",
         prediction=prediction.id,
+        none="none",
+        **keyed,
+    )
+
+
+def note_progress(job: Job, progress: int, now: float) -> Job:
+    """Write how far the provider is; it never goes back. Raises Refused when that is no news."""
+    return _change(
+        job.id,
+        "SET progress = :progress",
+        "#status = :processing AND progress < :progress",
+        now=now,
+        progress=progress,
+        processing="processing",
+    )
+
+
+def generating(job: Job, key: str, now: float) -> Job:
+    """submitting → processing, for a provider that has begun to answer with the files. Raises Refused if it is over.
+
+    Writing it again is no refusal: when its answer was lost, the repeat must not cost the paid files.
+    """
+    return _change(
+        job.id,
+        "SET #status = :processing, provider_key = :key",
+        "#status IN (:submitting, :processing) AND attempts = :attempts",
+        now=now,
+        processing="processing",
+        submitting="submitting",
+        attempts=job.attempts,
+        key=key,
+    )
+
+
+def generated(job: Job, result: Prediction, assets: list[dict[str, Any]], now: float) -> Job:
+    """processing → storing with everything stored, for a provider that answers with the files. Raises Refused."""
+    return _change(
+        job.id,
+        "SET #status = :storing, #result = :result, assets = :assets, attempt = :none",
+        "#status IN (:processing, :submitting) AND attribute_not_exists(#result)",
+        names={"#result": "result"},
+        now=now,
+        storing="storing",
+        processing="processing",
+        submitting="submitting",
+        result=_prediction_item(result),
+        assets=assets,
         none="none",
     )
 
@@ -203,12 +318,14 @@ def record_result(job_id: str, provider: str, prediction: Prediction, now: float
 
 
 def record_late_result(job: Job, prediction: Prediction, now: float) -> Job:
-    """Write the success of a job that is over without one. Raises Refused if that is written already."""
+    """Write the success of a job that is over without one, also of one that never learned of its prediction.
+
+    Raises Refused if that is written already.
+    """
     return _change(
         job.id,
-        "SET late_result = :result",
-        "attribute_not_exists(late_result) AND prediction = :prediction"
-        " AND #status IN (:failed, :canceled, :timed_out)",
+        "SET late_result = :result, prediction = :prediction",
+        f"attribute_not_exists(late_result) AND {THIS_PREDICTION} AND #status IN (:failed, :canceled, :timed_out)",
         now=now,
         failed="failed",
         canceled="canceled",
@@ -265,9 +382,19 @@ def attach_assets(job_id: str, assets: list[dict[str, Any]], now: float) -> Job:
     return _change(job_id, "SET assets = :assets", "attribute_exists(id)", now=now, assets=assets)
 
 
-def succeed(job: Job, *, charged: int, now: float) -> Write:
+def forget(job_id: str) -> None:
+    """A job that timed out need not be asked about any more."""
+    write = dynamo.change(
+        settings().jobs_table, {"id": job_id}, "REMOVE open_shard, sweep_at", when="attribute_exists(id)", values={}
+    )
+    dynamo.update(write)
+
+
+def succeed(job: Job, *, charged: int, cost_usd: float | None, now: float) -> Write:
     """storing → succeeded, as a transaction's write."""
-    return _end(job, "succeeded", now, "charged = :charged", charged=charged)
+    if cost_usd is None:
+        return _end(job, "succeeded", now, "charged = :charged", charged=charged)
+    return _end(job, "succeeded", now, "charged = :charged, cost_usd = :cost", charged=charged, cost=cost_usd)
 
 
 def fail(job: Job, ending: Ending, failure: Failure, now: float, *, origins: list[Status] | None = None) -> Write:
@@ -331,12 +458,16 @@ def _end(
     origins: list[Status] | None = None,
     **values: Any,
 ) -> Write:
+    # Of a job that timed out with a prediction under way, something may yet be heard: `recover` asks for it.
+    lost = status == "timed_out" and job.prediction is not None
+    remembered: dict[str, Any] = {"lost": lost_shard(job.id), "sweep": now} if lost else {}
+    keep = ", open_shard = :lost, sweep_at = :sweep REMOVE task_token"
+    drop = " REMOVE sweep_at, open_shard, task_token"
     allowed = {f"from{number}": origin for number, origin in enumerate(origins or before(status))}
     return dynamo.change(
         settings().jobs_table,
         {"id": job.id},
-        f"SET #status = :status, updated_at = :updated, expires_at = :expires, {assignment}"
-        " REMOVE sweep_at, open_shard, task_token",
+        f"SET #status = :status, updated_at = :updated, expires_at = :expires, {assignment}" + (keep if lost else drop),
         # A terminal status never changes; a second settlement finds nothing to do.
         when=f"#status IN ({', '.join(f':{name}' for name in allowed)})",
         names={**NAMES, **(names or {})},
@@ -345,6 +476,7 @@ def _end(
             "updated": iso(now),
             "expires": int(now + KEEP_TERMINAL_S),
             **allowed,
+            **remembered,
             **values,
         },
     )
@@ -372,16 +504,22 @@ def _prediction(item: Item) -> Prediction:
     return Prediction(
         id=item["id"],
         status=item["status"],
-        outputs=tuple(item.get("outputs", ())),
+        outputs=tuple(Output(**output) for output in item.get("outputs", ())),
         failure=Failure(**failure) if failure else None,
-        seconds=item.get("seconds"),
+        units=item.get("units"),
+        cost_usd=item.get("cost_usd"),
+        data=INLINE if item.get("inline") else None,
     )
 
 
 def _prediction_item(prediction: Prediction) -> Item:
-    item: Item = {"id": prediction.id, "status": prediction.status, "outputs": list(prediction.outputs)}
+    item: Item = {
+        "id": prediction.id,
+        "status": prediction.status,
+        "outputs": [vars(output) for output in prediction.outputs],
+        "inline": prediction.data is not None,
+    }
     if prediction.failure:
         item["failure"] = vars(prediction.failure)
-    if prediction.seconds is not None:
-        item["seconds"] = prediction.seconds
-    return item
+    told = {"units": prediction.units, "cost_usd": prediction.cost_usd}
+    return item | {name: value for name, value in told.items() if value is not None}

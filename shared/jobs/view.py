@@ -1,24 +1,29 @@
 """What a caller sees of a job and its assets."""
 
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from shared.core.clock import iso
+from shared.core.clock import now as current_time
+from shared.core.settings import settings
+from shared.jobs import catalog
 from shared.jobs.catalog import Kind
 from shared.jobs.status import Status
 from shared.jobs.table import Job
 from shared.media import assets
 from shared.media.assets import Asset
 
-PROGRESS: dict[Status, int] = {"queued": 0, "submitting": 0, "processing": 10, "storing": 90, "succeeded": 100}
+STORING_PROGRESS = 95
 
 
 class AssetView(BaseModel):
     """A stored file; `url` is presigned and expires within the hour."""
 
     id: str
+    role: Annotated[str, Field(description="Which of several: `vocals`, `accompaniment`, `srt`, `vtt`, `words`.")] = ""
     content_type: str
     url: str
     bytes: int
@@ -78,7 +83,7 @@ class JobView(BaseModel):
             kind=job.kind,
             model=job.model,
             status=job.status,
-            progress=PROGRESS.get(job.status, 0),
+            progress=progress(job, current_time()),
             credits=CreditsOfJob(held=job.hold, charged=job.charged),
             assets=[AssetView.of(asset) for asset in job.assets],
             error=JobError(code=job.error.code, detail=job.error.detail) if job.error else None,
@@ -95,18 +100,36 @@ class JobPage(BaseModel):
 
 
 class Estimate(BaseModel):
-    """What it would cost: the most, in credits."""
+    """What it would cost: the most, in credits, for so many `units` of the model's price."""
 
     kind: Kind
     model: str
     credits: int
+    units: float
+    per: str
 
 
 class EstimateView(BaseModel):
     estimate: Estimate
 
 
+def progress(job: Job, now: float) -> int:
+    """0–100: what the provider tells, or an estimate from how long the model usually takes, whichever is further. Both
+    only grow, and the estimate never gets where only a result does."""
+    match job.status:
+        case "succeeded":
+            return 100
+        case "storing":
+            return STORING_PROGRESS
+        case "processing":
+            model = catalog.models().get(job.model)
+            expected = (model.expected_s if model else 60) * settings().time_scale
+            estimate = 90 * (1 - math.exp(-max(0.0, now - job.accepted_at) / expected))
+            return min(STORING_PROGRESS - 1, max(job.progress, round(estimate)))
+    return 0 if not job.terminal else job.progress
+
+
 def summary(asset: Asset) -> dict[str, Any]:
     """What of an asset is kept on its job."""
-    kept = ("id", "key", "content_type", "bytes", "sha256", "width", "height", "duration_s")
+    kept = ("id", "role", "key", "content_type", "bytes", "sha256", "width", "height", "duration_s")
     return {name: getattr(asset, name) for name in kept if getattr(asset, name) is not None}
