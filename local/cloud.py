@@ -47,6 +47,16 @@ DEMO_CREDITS = 1000
 DEMO_SCOPES = {"alice": "studio", "bob": "studio", "admin": "studio admin"}
 SOURCES = ("template.yaml", "samconfig.toml", "functions", "shared", "layers")
 SIMULATOR_KEY = "r8_local"
+KIE_TEST_KEY = "kie-test-hmac-key"
+# What the keys of each provider look like.
+KEY_PREFIXES = {
+    "replicate": SIMULATOR_KEY,
+    "kie": "kie_local",
+    "fal": "fal_local",
+    "openai": "sk-local",
+    "elevenlabs": "el_local",
+    "gemini": "gm_local",
+}
 LATE_AFTER = 20.0  # seconds: after the deadline of every model of the catalogue under the local TimeScale (18 s)
 
 HEALTH_TIMEOUT = 30.0
@@ -375,6 +385,12 @@ def _bring_up(
         overrides = {
             **settings.parameters,
             "ReplicateBaseUrl": _replicate_base_url(simulator_url),
+            "KieBaseUrl": f"{simulator_url}/kie",
+            "FalBaseUrl": f"{simulator_url}/fal",
+            "FalJwksUrl": f"{simulator_url}/fal/.well-known/jwks.json",
+            "OpenaiBaseUrl": f"{simulator_url}/openai/v1",
+            "ElevenlabsBaseUrl": f"{simulator_url}/elevenlabs",
+            "GeminiBaseUrl": f"{simulator_url}/gemini/v1beta",
             "AllowedPrivateOrigins": ",".join(_origins(simulator_url)),
             **parameters,
         }
@@ -600,7 +616,7 @@ def _furnish(settings: _SamSettings, endpoint: str, simulator_url: str) -> Stack
     resources = [resource for page in pages for resource in page["StackResourceSummaries"]]
     physical = {resource["LogicalResourceId"]: resource["PhysicalResourceId"] for resource in resources}
     _add_routes(settings, endpoint, physical, described["StackId"].split(":")[4])
-    _fill_secrets(settings, endpoint, outputs)
+    _fill_secrets(settings, endpoint, outputs, simulator_url)
     api_url = _execute_api_url(endpoint, outputs.get("ApiUrl")) or ""
     return Stack(
         api_url=api_url,
@@ -646,12 +662,22 @@ def _function_url(endpoint: str, url: str | None) -> str | None:
     return f"{endpoint}/_aws/lambda-url/{(urlsplit(url).hostname or '').split('.')[0]}" if url else None
 
 
-def _fill_secrets(settings: _SamSettings, endpoint: str, outputs: Mapping[str, str]) -> None:
+def _kie_secret(simulator_url: str) -> str:
+    """KIE's signing key, which on AWS a person copies from its settings page: ours tells it, another simulator is taken
+    to use the key of the published test vector."""
+    with suppress(httpx.HTTPError, ValueError, KeyError):
+        return str(httpx.get(f"{simulator_url}/_sim/secrets", timeout=10, trust_env=False).json()["kie"])
+    return KIE_TEST_KEY
+
+
+def _fill_secrets(settings: _SamSettings, endpoint: str, outputs: Mapping[str, str], simulator_url: str) -> None:
     """The template makes the secrets without a value; on AWS a person fills them, here we do, anew for every run."""
-    values = {
-        "JwtSecretName": secrets.token_urlsafe(48),
-        "ReplicateSecretName": json.dumps({"api_keys": [f"{SIMULATOR_KEY}{secrets.token_hex(16)}"]}),
-    }
+    values = {"JwtSecretName": secrets.token_urlsafe(48)}
+    for provider, prefix in KEY_PREFIXES.items():
+        document: Json = {"api_keys": [f"{prefix}{secrets.token_hex(16)}"]}
+        if provider == "kie":
+            document["webhook_secret"] = _kie_secret(simulator_url)
+        values[f"{provider.capitalize()}SecretName"] = json.dumps(document)
     client = _client("secretsmanager", endpoint, settings.region)
     for output, value in values.items():
         if name := outputs.get(output):

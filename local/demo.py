@@ -1,11 +1,13 @@
 """`make demo`: the main job on a local cloud of its own, every result checked, the media kept in demo-output/.
 
-A portrait and two images are requested, produced by the simulated provider, delivered by webhook, stored and paid for;
-a third request fails at the provider, and its credits come back.
+Every kind of generation is requested, produced by a simulated provider, stored and paid for: a portrait that is brought
+to life by a spoken text, images, a long video, music, its stems, a transcript of the speech, an analysis of the video.
+One request fails at the provider, and its credits come back.
 """
 
 import hashlib
 import io
+import json
 import os
 import sys
 import time
@@ -15,9 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from PIL import Image
 
 from local.cloud import CloudError, Stack, local_cloud
+from shared.media import images, probe
+from shared.media.images import NotAnImage
+from shared.media.probe import NotMedia
+from shared.media.types import EXTENSIONS
 
 ACCOUNT = "alice"
 LONGEST_WAIT_S = 120.0
@@ -31,14 +36,18 @@ class DemoError(Exception):
     """What the demo saw is not what it should have seen."""
 
 
+type Made = dict[str, str]
+"""The first asset of every scene that was played."""
+
+
 @dataclass(frozen=True)
 class Scene:
-    """A request of the walk and how it must end."""
+    """A request of the walk, which may need what was made before it, and how it must end."""
 
     name: str
     path: str
-    body: Json
-    status: str
+    body: Callable[[Made], Json]
+    files: int
 
 
 @dataclass(frozen=True)
@@ -51,10 +60,20 @@ class Played:
     files: tuple[Path, ...]
 
 
+TEXT = "Every evening I light the lamp, and every morning the ships have gone by."
+
 SCENES = (
-    Scene("portrait", "portraits", {"prompt": "An old lighthouse keeper, warm light, smiling"}, "succeeded"),
-    Scene("images", "images", {"prompt": "A harbour at dusk, long exposure", "count": 2}, "succeeded"),
-    Scene("refund", "images", {"prompt": "A storm nobody can paint [sim outcome=failed]"}, "failed"),
+    Scene("portrait", "portraits", lambda _: {"prompt": "An old lighthouse keeper, warm light, smiling"}, 1),
+    Scene("speech", "speech", lambda _: {"text": TEXT}, 1),
+    Scene("character", "character-videos", lambda made: {"image": made["portrait"], "audio": made["speech"]}, 1),
+    Scene("images", "images", lambda _: {"prompt": "A harbour at dusk, long exposure", "count": 2}, 2),
+    # Eight seconds at the provider stand for twenty minutes: the workflow's transitions are the same.
+    Scene("video", "videos", lambda _: {"prompt": "Ships pass the lighthouse at night [sim delay=8]"}, 1),
+    Scene("music", "music", lambda _: {"prompt": "Calm piano, slow, warm"}, 2),
+    Scene("stems", "stems", lambda made: {"audio": made["music"]}, 2),
+    Scene("transcript", "transcriptions", lambda made: {"audio": made["speech"], "prompt": f'[sim say="{TEXT}"]'}, 3),
+    Scene("analysis", "analyses", lambda made: {"video": made["video"], "prompt": "moments with ships"}, 1),
+    Scene("refund", "images", lambda _: {"prompt": "A storm nobody can paint [sim outcome=failed]"}, 0),
 )
 
 
@@ -92,15 +111,20 @@ def walk(stack: Stack, output: Path, say: Say) -> list[Played]:
     headers = {"authorization": f"Bearer {stack.tokens[ACCOUNT]}"}
     with httpx.Client(base_url=f"{stack.api_url}/v1", headers=headers, timeout=30, trust_env=False) as http:
         before = _get(http, "/credits")
-        played = [play(http, scene, output, say) for scene in SCENES]
+        played: list[Played] = []
+        made: Made = {}
+        for scene in SCENES:
+            played.append(play(http, scene, made, output, say))
+            if scene.files:
+                made[scene.name] = played[-1].job["assets"][0]["id"]
         check_ledger(http, before, played, say)
     return played
 
 
-def play(http: httpx.Client, scene: Scene, output: Path, say: Say) -> Played:
+def play(http: httpx.Client, scene: Scene, made: Made, output: Path, say: Say) -> Played:
     """Request it, watch it, and check what came of it."""
     begun = time.monotonic()
-    answer = http.post(f"/{scene.path}", json=scene.body)
+    answer = http.post(f"/{scene.path}", json=scene.body(made))
     if answer.status_code != 202:
         raise DemoError(f"POST /v1/{scene.path} answered {answer.status_code}: {answer.text}")
     job = answer.json()
@@ -115,13 +139,15 @@ def play(http: httpx.Client, scene: Scene, output: Path, say: Say) -> Played:
             seen.append(job["status"])
     seconds = time.monotonic() - begun
     say(f"    {' → '.join(seen)} in {seconds:.1f} s, {job['credits']['charged']} credits charged")
-    if job["status"] != scene.status:
-        raise DemoError(f"{job['id']} should be {scene.status}, and is {job['status']}: {job['error']}")
+    expected = "succeeded" if scene.files else "failed"
+    if job["status"] != expected:
+        raise DemoError(f"{job['id']} should be {expected}, and is {job['status']}: {job['error']}")
     files = tuple(
-        keep(http, asset, output / f"{scene.name}-{number}") for number, asset in enumerate(job["assets"], start=1)
+        keep(http, asset, output / f"{scene.name}-{asset['role'] or number}")
+        for number, asset in enumerate(job["assets"], start=1)
     )
-    if len(files) != (scene.body.get("count", 1) if scene.status == "succeeded" else 0):
-        raise DemoError(f"{job['id']} has {len(files)} files")
+    if len(files) != scene.files:
+        raise DemoError(f"{job['id']} has {len(files)} files instead of {scene.files}")
     return Played(scene, job, seconds, files)
 
 
@@ -134,16 +160,29 @@ def keep(http: httpx.Client, asset: Json, stem: Path) -> Path:
     if (len(content), hashlib.sha256(content).hexdigest()) != (asset["bytes"], asset["sha256"]):
         raise DemoError(f"the content of {asset['id']} is not what was stored")
     try:
-        with Image.open(io.BytesIO(content)) as image:
-            image.load()
-            size = image.size
-    except OSError as error:
+        found = measure(content, asset["content_type"])
+    except (OSError, ValueError, NotAnImage, NotMedia) as error:
         raise DemoError(f"{asset['id']} does not decode: {error}") from error
-    if size != (asset["width"], asset["height"]):
-        raise DemoError(f"{asset['id']} is {size}, and the job says {asset['width']} × {asset['height']}")
-    path = stem.with_suffix("." + asset["content_type"].partition("/")[2])
+    if found != (asset["width"], asset["height"], asset["duration_s"]):
+        raise DemoError(f"{asset['id']} is {found}, and the job says something else")
+    path = stem.with_suffix(EXTENSIONS[asset["content_type"]])
     path.write_bytes(content)
     return path
+
+
+def measure(content: bytes, content_type: str) -> tuple[int | None, int | None, float | None]:
+    """Width, height and seconds of a file that decodes. Raises what the decoders raise, and ValueError."""
+    match content_type.partition("/")[0]:
+        case "image":
+            return (*images.measure(io.BytesIO(content), content_type), None)
+        case "video" | "audio":
+            found = probe.measure(io.BytesIO(content), content_type)
+            return found.width, found.height, found.duration_s
+    if content_type == "application/json":
+        json.loads(content)
+    elif "-->" not in content.decode():
+        raise ValueError("these are no captions")
+    return None, None, None
 
 
 def check_ledger(http: httpx.Client, before: Json, played: list[Played], say: Say) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from local.simulator import keys
@@ -52,7 +52,8 @@ def application(
     def guarded(call: Call, *, create: bool) -> Call:
         @functools.wraps(call)
         async def checked(request: Request) -> Response:
-            accepted = keys.accept(key(request), prefix)
+            request.state.given = key(request)
+            accepted = keys.accept(request.state.given, prefix)
             if accepted is None:
                 raise answers["401"]()
             if accepted.throttled and not create:
@@ -69,11 +70,13 @@ def application(
     return Starlette(routes=routes, exception_handlers={Refused: _refuse})
 
 
-async def _refuse(_: Request, refused: Exception) -> Response:
+async def _refuse(request: Request, refused: Exception) -> Response:
     assert isinstance(refused, Refused)
     if isinstance(refused.body, str):
         return PlainTextResponse(refused.body, status_code=refused.status)
-    return JSONResponse(refused.body, status_code=refused.status, headers=refused.headers)
+    # Some quote the key that they were sent: a prompt with `[sim {key}]` is refused in words that do.
+    body = json.dumps(refused.body).replace("{key}", getattr(request.state, "given", ""))
+    return Response(body, status_code=refused.status, headers=refused.headers, media_type="application/json")
 
 
 def key_of(request: Request) -> Key:

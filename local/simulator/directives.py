@@ -3,7 +3,7 @@
 Several `key=value` words stand in one bracket, in any order; a value with spaces stands in double quotes. The bracket
 may stand in any text of the request, also percent-encoded in a URL, so that kinds without a prompt can be steered. A
 word nobody knows, or that the provider at hand cannot do, is an error and never a silent no-op, because a test whose
-fault did not happen proves nothing.
+fault did not happen proves nothing. The unknown word `{key}` is one with a use: the refusal quotes the caller's key.
 
     delay    seconds from creation to the terminal state; for a synchronous call, to the answer
     outcome  the terminal status; `never` runs for ever but obeys a cancel; `aborted` never starts; `refused` by the

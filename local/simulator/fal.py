@@ -267,6 +267,7 @@ class Fal:
 
     async def _status(self, request: Request) -> Response:
         job = self._find(request)
+        job.asked.append(time.time())
         logs = request.query_params.get("logs", "0") in ("1", "true")
         return JSONResponse(job.state(logs=logs), status_code=200 if job.status in TERMINAL else 202)
 

@@ -5,7 +5,7 @@
     {"create_count": 3, "prediction_count": 1,
      "creates": [{"provider", "key", "webhook", "prompt", "answer": "ok" | "429" | …, "job_id": null | id, "at"}],
      "predictions": [{"provider", "id", "key", "status", "webhook", "prompt", "created", "completed", "cancel_requests",
-                      "downloads": [1, 0],
+                      "asked": [at, …], "downloads": [1, 0],
                       "deliveries": [{"event", "attempt", "fault", "status_code", "error", "at"}]}]}
 
 `GET /_sim/calls?contains=lighthouse` selects the synchronous calls (OpenAI, ElevenLabs, Gemini) by a part of the
@@ -85,6 +85,7 @@ def _job(provider: str, job: Job) -> dict[str, Any]:
         "created": job.created,
         "completed": job.completed,
         "cancel_requests": job.cancel_requests,
+        "asked": job.asked,
         "downloads": [output.downloads for output in job.outputs],
         "deliveries": [asdict(attempt) for attempt in job.mailbox.log],
     }

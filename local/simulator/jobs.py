@@ -45,7 +45,7 @@ class Failure:
 class Job:
     """`work` fetches the inputs and makes the outputs; `milestones` are events at shares of the delay.
 
-    `delivery` is the last webhook under way; the times are Unix seconds.
+    `delivery` is the last webhook under way, `asked` when somebody wanted to know its status; times are Unix seconds.
     """
 
     id: str
@@ -65,6 +65,7 @@ class Job:
     started: float | None = None
     completed: float | None = None
     cancel_requests: int = 0
+    asked: list[float] = field(default_factory=list)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     mailbox: Mailbox = field(init=False)
     output_ready: bool = False

@@ -166,6 +166,7 @@ class Kie:
             task = self._jobs.by_id.get(request.query_params.get("taskId", ""))
             if not isinstance(task, kind):
                 raise code(404, "Task not found")
+            task.asked.append(time.time())
             return JSONResponse(task.record())
 
         return record

@@ -206,7 +206,9 @@ class Replicate:
         return await self._create(request, Target(name, hashlib.sha256(name.encode()).hexdigest(), deployment=name))
 
     async def _get(self, request: Request) -> Response:
-        return JSONResponse(self._find(request).body())
+        prediction = self._find(request)
+        prediction.asked.append(time.time())
+        return JSONResponse(prediction.body())
 
     async def _cancel(self, request: Request) -> Response:
         prediction = self._find(request)
