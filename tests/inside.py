@@ -5,7 +5,7 @@ that the code makes and lets one of them go wrong: the network breaks before the
 has acted, once (botocore repeats the call) or until botocore gives up; or the process ends at that very point.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -16,6 +16,7 @@ import botocore.endpoint
 import botocore.handlers
 import pytest
 from aws_lambda_powertools.utilities import parameters
+from aws_lambda_powertools.utilities.circuit_breaker import base as circuits
 from aws_lambda_powertools.utilities.parameters.constants import DEFAULT_PROVIDERS
 from botocore.exceptions import ConnectionClosedError
 from botocore.httpsession import URLLib3Session
@@ -24,7 +25,8 @@ from local.cloud import ROOT_KEY, Stack
 from shared.core import aws
 from shared.core.settings import settings
 from shared.credits import ledger
-from shared.providers import replicate
+from shared.jobs import batches, budget
+from shared.providers import breaker, elevenlabs, fal, gemini, keys, kie, openai, replicate
 
 Effect = Literal["before", "after"]
 How = Literal["once", "for_good", "death"]
@@ -60,6 +62,23 @@ class _NoSleep:
         pass
 
 
+class _InTurn:
+    """A pool of threads without threads: its calls have an order, and a death in one of them is that of the process."""
+
+    def __init__(self, workers: int) -> None:
+        pass
+
+    def __enter__(self) -> "_InTurn":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    @staticmethod
+    def map[T, R](work: Callable[[T], R], things: Iterable[T]) -> list[R]:
+        return [work(thing) for thing in things]
+
+
 _current: ContextVar[Calls | None] = ContextVar("calls", default=None)
 _network = URLLib3Session()
 
@@ -83,7 +102,9 @@ def inside(stack: Stack, function: str = "SubmitFunction", **overrides: str) -> 
             patch.setenv(name, value)
         patch.setattr(botocore.handlers, "BUILTIN_HANDLERS", [*botocore.handlers.BUILTIN_HANDLERS, *hooks])
         patch.setattr(botocore.endpoint, "time", _NoSleep)
+        patch.setattr(batches, "ThreadPoolExecutor", _InTurn)
         forget_everything()
+        close_circuits(stack)
         yield
     forget_everything()
 
@@ -93,18 +114,31 @@ def forget_everything() -> None:
     settings.cache_clear()
     for client in (aws.dynamodb, aws.stepfunctions, aws.s3):
         client.cache_clear()
-    replicate._connection.cache_clear()
+    for provider in (replicate, kie, fal, openai, elevenlabs, gemini):
+        provider.connection.cache_clear()
     boto3.DEFAULT_SESSION = None
     parameters.clear_caches()
     forget_answers()
 
 
+def close_circuits(stack: Stack) -> None:
+    """What earlier tests have done to providers says nothing of the next: their circuits are closed again."""
+    client, table = stack.client("dynamodb"), settings().circuits_table
+    for item in client.scan(TableName=table, ConsistentRead=True)["Items"]:
+        client.delete_item(TableName=table, Key={"id": item["id"]})
+
+
 def forget_answers() -> None:
-    """What a process remembers of the answers it got: secrets and accounts."""
-    ledger._recent.clear()
-    replicate._secret.clear()
+    """What a process remembers of the answers it got: secrets, accounts, and which providers are well."""
+    for memory in (ledger._recent, budget._remembered, replicate._secret, fal._known, fal._asked, keys._resting):
+        memory.clear()
     for provider in DEFAULT_PROVIDERS.values():
         provider.clear_cache()
+    # The store remembers what it has read, and Powertools counts the failures of this process by the circuit's name.
+    breaker._through.cache_clear()
+    breaker._store.cache_clear()
+    for counter in (circuits._LOCAL_FAILURES, circuits._LOCAL_SUCCESSES, circuits._LAST_OBSERVED_STATE):
+        counter.clear()
 
 
 @contextmanager

@@ -1,6 +1,8 @@
 """What tests do with the deployed stack: as an account through the public API, and as root to look behind it."""
 
+import json
 import time
+from collections import Counter
 from typing import Any
 
 import httpx
@@ -35,8 +37,11 @@ class Studio:
 
     def create(self, prompt: str, *, kind: str = "images", key: str | None = None, **fields: Any) -> Json:
         """POST a generation that must be accepted; the job."""
-        headers = {"idempotency-key": key} if key else {}
-        answer = self.http.post(f"/{kind}", json={"prompt": prompt, **fields}, headers=headers)
+        return self.post(kind, {"prompt": prompt, **fields}, key=key)
+
+    def post(self, path: str, body: Json, *, key: str | None = None) -> Json:
+        """POST what must be accepted; the job, or the batch."""
+        answer = self.http.post(f"/{path}", json=body, headers={"idempotency-key": key} if key else {})
         assert answer.status_code == 202, answer.text
         return dict(answer.json())
 
@@ -82,6 +87,10 @@ class Studio:
         answer = self.http.get(url, params={"webhook_contains": job_id})
         return dict(answer.json())
 
+    def called(self, text: str) -> Json:
+        """What the simulated providers that answer at once were asked with such a text in it."""
+        return dict(self.http.get(f"{self.stack.simulator_url}/_sim/calls", params={"contains": text}).json())
+
     def check_invariants(self) -> None:
         """DESIGN §2, 1–3, from outside and from the tables."""
         items = rows(self.stack, "ledger", account=self.account)
@@ -108,9 +117,11 @@ class Studio:
             assert 0 <= hold["captured"] <= hold["amount"]
 
         jobs = {job["id"]: job for job in job_rows(self.stack, self.account)}
-        assert jobs.keys() == holds.keys()
+        batches = {hold_id: hold for hold_id, hold in holds.items() if hold_id.startswith("batch_")}
+        assert jobs.keys() == holds.keys() - batches.keys()
         for job_id, job in jobs.items():
             state = holds[job_id]["state"]
+            assert holds[job_id]["amount"] == job["hold"]
             if job["status"] == "succeeded":
                 assert state == "captured"
                 assert job["charged"] == holds[job_id]["captured"]
@@ -118,6 +129,23 @@ class Studio:
                 assert state == "released"
             else:
                 assert state == "open"
+
+        waiting = [kind for batch_id, hold in batches.items() for kind in self._not_split_off(batch_id, hold, jobs)]
+        unfinished = Counter([job["kind"] for job in jobs.values() if job["status"] not in TERMINAL] + waiting)
+        assert {kind: number for kind, number in account.get("in_flight", {}).items() if number} == unfinished
+
+    def _not_split_off(self, batch_id: str, hold: Json, jobs: dict[str, Json]) -> list[str]:
+        """The kinds of the batch's generations that have no job yet; its hold is for those, and for nothing else."""
+        (batch,) = rows(self.stack, "jobs", id=batch_id)
+        accepted = json.loads(batch["jobs"])
+        missing = [job for job in accepted if job["id"] not in jobs]
+        assert (hold["state"], hold["captured"]) == ("open", 0)
+        assert hold["amount"] == sum(job["hold"] for job in missing)
+        assert batch["hold"] == sum(job["hold"] for job in accepted)
+        assert ("sweep_at" in batch) == (not batch["is_split"])
+        if batch["is_split"]:
+            assert missing == []
+        return [job["kind"] for job in missing]
 
 
 ENTRY_TYPES = ("grant", "hold", "capture", "release", "revoke")

@@ -210,6 +210,8 @@ class Recording:
                     for member in asked["TransactItems"]
                     for kind, write in member.items()
                 ]
+            case "dynamodb", "BatchGetItem":
+                return [Call("dynamodb:BatchGetItem", self._table(table)) for table in asked["RequestItems"]]
             case "dynamodb", name:
                 index = f"/index/{asked['IndexName']}" if "IndexName" in asked else ""
                 return [Call(f"dynamodb:{name}", self._table(asked["TableName"]) + index)]

@@ -31,6 +31,15 @@ NewStudio = Callable[..., Studio]
 CLOSED = [
     ("POST", "/images"),
     ("POST", "/portraits"),
+    ("POST", "/videos"),
+    ("POST", "/character-videos"),
+    ("POST", "/speech"),
+    ("POST", "/music"),
+    ("POST", "/transcriptions"),
+    ("POST", "/stems"),
+    ("POST", "/analyses"),
+    ("POST", "/batches"),
+    ("GET", "/batches/batch_00000000000000000000000000"),
     ("GET", "/jobs"),
     ("GET", "/jobs/job_00000000000000000000000000"),
     ("POST", "/jobs/job_00000000000000000000000000/cancel"),
@@ -145,6 +154,7 @@ def test_the_list_of_closed_routes_is_complete(stack: Stack) -> None:
 
     spelled = {
         key.replace("{job_id}", "job_" + "0" * 26)
+        .replace("{batch_id}", "batch_" + "0" * 26)
         .replace("{asset_id}", "as_" + "0" * 26)
         .replace("{account_id}", "mallory")
         for key in routes

@@ -1,7 +1,10 @@
 """What a generation costs in time, in AWS calls and in state transitions."""
 
+import json
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise
 from statistics import median
 from uuid import uuid4
 
@@ -9,12 +12,15 @@ import pytest
 
 from local.cloud import Stack
 from tests.e2e.helpers import POLL_S, PORTRAIT, Provider, Recording, at_once, eventually, only_prediction
-from tests.support import Json, Studio, history, job_rows, sweep
+from tests.support import TERMINAL, Json, Studio, history, rows, sweep
 
 POST_S = 0.3
 ROUND_TRIPS = 4
 VISIBLE_S = 1.0
 TRANSITIONS = 6
+TIME_SCALE = 0.03
+VIDEO_S, IMAGE_S = 20 * 60 * TIME_SCALE, 4 * TIME_SCALE
+"""What takes twenty minutes and four seconds, on the local TimeScale."""
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +56,8 @@ def test_a_warm_post_adds_less_than_300_ms_to_the_providers_time(warm: Studio, p
 
 
 def test_a_warm_post_makes_at_most_four_round_trips_to_aws(warm: Studio, recording: Recording) -> None:
-    """With its secrets at hand; they are read again once a minute, and such a request is measured again."""
+    """With its secrets and the provider's circuit at hand; they are read once a minute, and such a request is measured
+    again."""
     measured: list[list[str]] = []
     for _ in range(12):
         begun = time.time()
@@ -61,7 +68,7 @@ def test_a_warm_post_makes_at_most_four_round_trips_to_aws(warm: Studio, recordi
             for event in recording.events("CreatePortraitFunction")
             if begun <= event["EventTime"].timestamp() <= answered
         ]
-        if "GetSecretValue" not in names:
+        if not {"GetSecretValue", "GetItem"} & set(names):
             measured.append(names)
         warm.wait(job["id"])
         if len(measured) == 5:
@@ -117,14 +124,63 @@ def test_a_generation_that_gets_its_webhook_takes_at_most_six_transitions(warm: 
 def test_a_lost_webhook_costs_no_transition_either(warm: Studio) -> None:
     """The sweeper asks the provider in the workflow's place."""
     job = warm.create("[sim delay=1 webhook=lost]", kind="portraits")
-    row = next(row for row in job_rows(warm.stack, warm.account) if row["id"] == job["id"])
-    time.sleep(max(0.0, float(row["sweep_at"]) - time.time()) + 0.2)
+    time.sleep(max(0.0, float(_row(warm, job["id"])["sweep_at"]) - time.time()) + 0.2)
 
     sweep(warm.stack)
     ended = warm.wait(job["id"], timeout=10)
 
     assert ended["status"] == "succeeded"
     assert _states(history(warm.stack, job["id"])) == ["Next", "Await", "Store", "Next", "Settle"]
+
+
+def test_a_twenty_minute_video_costs_as_many_transitions_as_a_four_second_image(warm: Studio) -> None:
+    """Without a webhook too, where the provider is asked at most once an interval: after a minute at first, then less
+    often the longer it takes."""
+    warm.grant(300)
+    film = {"kind": "videos", "model": "minimax-video"}
+    impatient = warm.create(f"[sim delay={VIDEO_S} webhook=lost]", **film)["id"]
+    eventually(lambda: "task_token" in _row(warm, impatient), timeout=20, what="token on the job")
+    with _patience_of_aws(warm.stack):
+        image = warm.create(f"[sim delay={IMAGE_S}]", kind="portraits")["id"]
+        video = warm.create(f"[sim delay={VIDEO_S}]", **film)["id"]
+        lost = warm.create(f"[sim delay={VIDEO_S} webhook=lost]", **film)["id"]
+        jobs = [impatient, image, video, lost]
+        while not {warm.job(job_id)["status"] for job_id in jobs} <= TERMINAL:
+            sweep(warm.stack)
+
+    assert [warm.job(job_id)["status"] for job_id in jobs] == ["succeeded"] * 4
+    assert _states(history(warm.stack, video)) == ["Next", "Await", "Store", "Next", "Settle"]
+    assert _states(history(warm.stack, video)) == _states(history(warm.stack, image))
+    assert _states(history(warm.stack, video)) == _states(history(warm.stack, lost))
+    prediction = only_prediction(warm, lost)
+    asked = prediction["asked"]
+    assert len(asked) >= 5
+    for earlier, later in pairwise(asked):
+        interval = max(60 * TIME_SCALE, (earlier - prediction["created"]) / 5)
+        assert later - earlier > interval - 0.3, asked
+    # Where the workflow's own patience is shorter than the video, it asks once each time that runs out.
+    assert 1 <= _states(history(warm.stack, impatient)).count("Poll") <= VIDEO_S // POLL_S
+
+
+@contextmanager
+def _patience_of_aws(stack: Stack) -> Iterator[None]:
+    """Executions that begin within the block wait for a webhook as long as the template lets them on AWS, on the local
+    TimeScale; the local cloud's own patience is shorter than that."""
+    client, arn = stack.client("stepfunctions"), stack.state_machines["generation"]
+    deployed = client.describe_state_machine(stateMachineArn=arn)["definition"]
+    definition = json.loads(deployed)
+    assert definition["States"]["Await"]["TimeoutSeconds"] == POLL_S
+    definition["States"]["Await"]["TimeoutSeconds"] = round(3600 * TIME_SCALE)
+    client.update_state_machine(stateMachineArn=arn, definition=json.dumps(definition))
+    try:
+        yield
+    finally:
+        client.update_state_machine(stateMachineArn=arn, definition=deployed)
+
+
+def _row(studio: Studio, job_id: str) -> Json:
+    """The job as the table has it."""
+    return rows(studio.stack, "jobs", id=job_id)[0]
 
 
 def _states(events: list[Json]) -> list[str]:
@@ -138,5 +194,11 @@ def test_a_dry_run_and_a_refusal_cost_nothing_at_the_provider(warm: Studio, prov
     refused = warm.http.post("/portraits", json={"prompt": ""})
 
     assert (dry.status_code, refused.status_code) == (200, 422)
-    assert dry.json() == {"estimate": {"kind": "portrait", "model": "flux-dev-portrait", "credits": PORTRAIT}}
+    assert dry.json()["estimate"] == {
+        "kind": "portrait",
+        "model": "flux-dev-portrait",
+        "credits": PORTRAIT,
+        "units": 1.0,
+        "per": "image",
+    }
     assert provider.http.get(f"{warm.stack.simulator_url}/_sim/predictions").json()["create_count"] == before

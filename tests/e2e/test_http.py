@@ -10,6 +10,7 @@ import pytest
 
 from local.cloud import Stack
 from shared.jobs import catalog
+from shared.jobs.requests import REQUESTS
 from tests.e2e.helpers import IMAGE, PORTRAIT, at_once, check_assets, check_paid, check_problem, eventually
 from tests.support import Json, Studio, job_rows
 
@@ -39,7 +40,7 @@ def test_a_job_is_told_as_the_contract_says(studio: Studio) -> None:
     assert all(RFC3339.fullmatch(job[name]) for name in ("created_at", "updated_at", "deadline"))
     assert job["created_at"] < job["updated_at"] < job["deadline"]
     for asset in job["assets"]:
-        assert asset.keys() == {"id", "content_type", "url", "bytes", "sha256", "duration_s", "width", "height"}
+        assert asset.keys() == {"id", "role", "content_type", "url", "bytes", "sha256", "duration_s", "width", "height"}
         # 3:4, the first of the model's ratios.
         assert abs(asset["width"] / asset["height"] - 3 / 4) < 0.02
     check_assets(studio, job, count=2)
@@ -252,17 +253,17 @@ def test_the_catalogue_says_what_is_on_offer(library: Studio) -> None:
 
     assert answer.status_code == 200
     offered = answer.json()["items"]
-    expected = [(model.id, kind) for model in catalog.models().values() for kind in model.kinds]
+    expected = [(model.id, kind) for kind in REQUESTS for model in catalog.of_kind(kind)]
     assert sorted((model["id"], model["kind"]) for model in offered) == sorted(expected)
     for model in offered:
         known = catalog.models()[model["id"]]
-        assert model["price"] == {"per": known.price.per, "credits": known.price.credits}
-        assert model["limits"]["max_count"] == known.max_count
+        assert model["price"] == vars(known.price)
+        assert model["limits"]["max_count"] == known.limits.max_count
         assert model["limits"]["deadline_s"] == known.deadline_s
-        assert model["defaults"]["aspect_ratio"] in model["limits"]["aspect_ratios"]
+        assert model["defaults"].get("aspect_ratio") in (None, *model["limits"]["aspect_ratios"])
         assert model["input_schema"]["additionalProperties"] is False
-        assert "prompt" in model["input_schema"]["required"]
-    for kind in ("image", "portrait"):
+        assert model["input_schema"]["required"]
+    for kind in REQUESTS:
         assert [model["default"] for model in offered if model["kind"] == kind].count(True) == 1
 
 

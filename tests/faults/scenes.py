@@ -11,14 +11,15 @@ from uuid import uuid4
 
 import httpx
 
-from api import cancel_job, create_image
-from generation import fail, poll, settle, store
+from api import cancel_job, create_batch, create_image
+from api.create_speech import handler as create_speech_handler
+from generation import fail, generate, poll, settle, store
 from generation import submit as submit_step
 from local.cloud import Stack
 from local.simulator.delivery import standard_signers
 from shared.core import ids
-from shared.jobs import accept, submit, sweep, table, workflow
-from shared.jobs.requests import ImageRequest
+from shared.jobs import accept, decide, submit, sweep, table, workflow
+from shared.jobs.requests import ImageRequest, Request, SpeechRequest
 from shared.jobs.steps import Step
 from shared.jobs.table import Job
 from tests.support import Json, Studio
@@ -31,17 +32,22 @@ CONTEXT = SimpleNamespace(aws_request_id="test", get_remaining_time_in_millis=la
 
 @dataclass(frozen=True)
 class Scene:
-    """A job, the handler that is next, and what its caller does if that handler fails."""
+    """A job, the handler that is next, and what its caller does if that handler fails; `text` is in the request."""
 
     job_id: str
     run: Callable[[], Any]
     repeat: Callable[[], object] = lambda: None
+    text: str = ""
 
 
 def accepted(studio: Studio, prompt: str) -> Job:
     """The job as it is when the process dies right after the transaction."""
-    request = ImageRequest(prompt=prompt)
-    return accept.accept(studio.account, request, idempotency_key=None, request_id=uuid4().hex).job
+    return recorded(studio, ImageRequest(prompt=prompt))
+
+
+def recorded(studio: Studio, request: Request) -> Job:
+    made = accept.offer(studio.account, request)
+    return accept.accept(studio.account, request, made, idempotency_key=None, request_id=uuid4().hex).job
 
 
 def attempted(studio: Studio, prompt: str) -> Job:
@@ -93,6 +99,17 @@ def create(directives: str) -> Callable[[Studio], Scene]:
     return scene
 
 
+def create_speech(studio: Studio) -> Scene:
+    key, text = uuid4().hex, f"a speech {uuid4().hex}"
+    event = api_event(studio, "/v1/speech", {"text": text}, {"idempotency-key": key})
+    return Scene(
+        ids.derived("job", studio.account, key),
+        lambda: create_speech_handler(event, CONTEXT),
+        repeat=lambda: studio.post("speech", {"text": text}, key=key),
+        text=text,
+    )
+
+
 def submit_queued(studio: Studio) -> Scene:
     """The provider was throttled; the next attempt is due."""
     job = attempted(studio, "a second attempt [sim create=429 times=1 webhook=lost]")
@@ -113,6 +130,18 @@ def poll_ended(studio: Studio) -> Scene:
 def store_result(studio: Studio) -> Scene:
     job, state = ended(studio, "a file")
     return Scene(job.id, lambda: store.handler(state, None))
+
+
+def generate_speech(studio: Studio) -> Scene:
+    """A provider that answers at once is next; nobody calls it again before the first attempt is certainly dead."""
+    text = f"a speech {uuid4().hex}"
+    job = recorded(studio, SpeechRequest(text=text))
+    return Scene(
+        job.id,
+        lambda: generate.handler({"job_id": job.id}, None),
+        repeat=lambda: age(studio.stack, job.id, decide.GENERATE_LIMIT_S + 1),
+        text=text,
+    )
 
 
 def settle_stored(studio: Studio) -> Scene:
@@ -153,6 +182,28 @@ def _cancel(studio: Studio, job: Job) -> Scene:
     return Scene(job.id, lambda: cancel_job.handler(event, CONTEXT), repeat)
 
 
+def batch_of(number: int) -> list[Json]:
+    """Generations of two kinds, in turns."""
+    image, speech = {"kind": "image", "prompt": "one of many [sim delay=0]"}, {"kind": "speech", "text": "One of many."}
+    return [image if each % 2 == 0 else speech for each in range(number)]
+
+
+def create_many(studio: Studio, number: int) -> Scene:
+    """A batch; its id is the scene's."""
+    key, body = uuid4().hex, {"generations": batch_of(number)}
+    event = api_event(studio, "/v1/batches", body, {"idempotency-key": key})
+    return Scene(
+        ids.derived("batch", studio.account, key),
+        lambda: create_batch.handler(event, CONTEXT),
+        repeat=lambda: repeated(lambda: create_batch.handler(event, CONTEXT)),
+    )
+
+
+def repeated(request: Callable[[], Json]) -> None:
+    """The caller asks once more, here rather than at the deployed function, whose jobs would have less time."""
+    assert request()["statusCode"] == 202
+
+
 def sweep_orphan(studio: Studio) -> Scene:
     """An execution died long ago; the sweeper comes."""
     job = attempted(studio, "an orphan [sim webhook=lost delay=0]")
@@ -186,6 +237,16 @@ def make_due(stack: Stack, job_id: str) -> None:
             ConditionExpression="attribute_exists(sweep_at)",
             ExpressionAttributeValues={":now": {"N": str(time.time())}},
         )
+
+
+def age(stack: Stack, job_id: str, seconds: int) -> None:
+    """Let the time since the last create attempt pass."""
+    stack.client("dynamodb").update_item(
+        TableName=stack.tables["jobs"],
+        Key={"id": {"S": job_id}},
+        UpdateExpression="SET attempt_at = attempt_at - :seconds",
+        ExpressionAttributeValues={":seconds": {"N": str(seconds)}},
+    )
 
 
 def prediction_body(studio: Studio, job_id: str) -> bytes:

@@ -13,11 +13,12 @@ import pytest
 from local.cloud import Stack
 from shared.core import ids
 from shared.jobs import observe, submit, workflow
+from shared.jobs.requests import ImageRequest, Request, SpeechRequest
 from shared.jobs.steps import Step
 from shared.jobs.table import Job
-from shared.providers.outcomes import Prediction
+from shared.providers.outcomes import Notice, Output, Prediction
 from tests.faults import scenes
-from tests.faults.scenes import deliver, make_due, prediction_body, until
+from tests.faults.scenes import age, deliver, make_due, prediction_body, until
 from tests.inside import Fault, Killed, aws_calls, forget_answers, inside
 from tests.support import TERMINAL, Json, Studio, history, rows, sweep
 
@@ -226,9 +227,10 @@ def test_a_late_success_is_stored_although_the_handler_died_between_writing_and_
     body = prediction_body(studio, job.id)
     given_up = {"job_id": job.id, "ending": "timed_out", "error": {"code": "abandoned", "detail": "Too late."}}
     scenes.fail.handler(given_up, None)
-    prediction = Prediction(json.loads(body)["id"], "succeeded", tuple(json.loads(body)["output"]))
+    told = json.loads(body)
+    prediction = Prediction(told["id"], "succeeded", tuple(Output(url) for url in told["output"]))
     with aws_calls(Fault(2, "before", "death")) as calls, pytest.raises(Killed):
-        observe.deliver(job.id, "replicate", prediction)
+        observe.deliver(job.id, "replicate", Notice(prediction.id, prediction))
     assert calls.names == ["UpdateItem", "UpdateItem", "StartExecution"]
 
     assert deliver(studio.stack, job.id, body).status_code == 200
@@ -294,10 +296,10 @@ def test_an_attempt_that_died_before_its_call_is_made_again_once(studio: Studio)
 
 def test_an_attempt_that_died_after_its_call_is_found(studio: Studio) -> None:
     job = scenes.accepted(studio, "an answer nobody read [sim delay=0 webhook=lost]")
-    with aws_calls(Fault(1, "before", "death")) as calls, pytest.raises(Killed):
+    with aws_calls(Fault(2, "before", "death")) as calls, pytest.raises(Killed):
         forget_answers()
         submit.attempt(job)
-    assert calls.names == ["GetSecretValue", "UpdateItem"]
+    assert calls.names == ["GetSecretValue", "GetItem", "UpdateItem"]
     age(studio.stack, job.id, 31)
 
     state = scenes.submit_step.handler({"job_id": job.id}, None)
@@ -309,14 +311,46 @@ def test_an_attempt_that_died_after_its_call_is_found(studio: Studio) -> None:
     assert studio.simulated(job.id)["create_count"] == 1
 
 
-def age(stack: Stack, job_id: str, seconds: int) -> None:
-    """Let the time since the last create attempt pass."""
-    stack.client("dynamodb").update_item(
-        TableName=stack.tables["jobs"],
-        Key={"id": {"S": job_id}},
-        UpdateExpression="SET attempt_at = attempt_at - :seconds",
-        ExpressionAttributeValues={":seconds": {"N": str(seconds)}},
+def withdraw(studio: Studio, job: Job) -> None:
+    """Let the model of a job leave the catalogue."""
+    studio.stack.client("dynamodb").update_item(
+        TableName=studio.stack.tables["jobs"],
+        Key={"id": {"S": job.id}},
+        UpdateExpression="SET model = :gone",
+        ExpressionAttributeValues={":gone": {"S": "withdrawn"}},
     )
+
+
+@pytest.mark.parametrize("request_for", [SpeechRequest(text="A speech."), ImageRequest(prompt="an image")])
+def test_a_job_whose_model_is_gone_fails_and_gets_its_hold_back(studio: Studio, request_for: Request) -> None:
+    job = scenes.recorded(studio, request_for)
+    withdraw(studio, job)
+    age(studio.stack, job.id, 31)
+
+    workflow.start(job, Step("generate" if job.kind == "speech" else "submit"))
+
+    ended = studio.wait(job.id)
+    assert (ended["status"], ended["error"]["code"]) == ("failed", "model_gone")
+    assert movements(studio, job.id) == [("hold", job.hold), ("release", job.hold)]
+    assert studio.simulated(job.id)["create_count"] == 0
+    studio.check_invariants()
+
+
+@pytest.mark.parametrize("webhook", ["lost", "twice"])
+def test_the_result_of_a_model_that_is_gone_is_stored_and_charged(studio: Studio, webhook: str) -> None:
+    job = scenes.attempted(studio, f"a last picture [sim delay=0.5 webhook={webhook}]")
+    withdraw(studio, job)
+
+    workflow.start(job, Step("await"))
+    if webhook == "lost":
+        until(lambda: scenes.ended_prediction(studio, job.id))
+        make_due(studio.stack, job.id)
+        sweep(studio.stack)
+
+    ended = studio.wait(job.id)
+    assert (ended["status"], len(ended["assets"])) == ("succeeded", 1), ended["error"]
+    assert movements(studio, job.id) == [("hold", 3), ("capture", 3)]
+    studio.check_invariants()
 
 
 MIXTURE = [

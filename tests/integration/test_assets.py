@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import math
 import os
 import tracemalloc
 from collections.abc import Iterator
@@ -16,16 +17,25 @@ from local.cloud import Stack
 from shared.core import dynamo
 from shared.core.clock import now
 from shared.core.settings import settings
-from shared.media import assets
-from shared.media.assets import Asset, BadOutput
-from shared.media.fetch import Download, Unreadable
+from shared.media import assets, ranged
+from shared.media.assets import Asset, BadOutput, Origin
+from shared.media.fetch import Unreadable
 from tests.inside import Effect, Fault, How, Killed, aws_calls
 
 pytestmark = pytest.mark.usefixtures("product")
 
 MB = 1024 * 1024
 CHUNK = 64 * 1024
-MULTIPART = ("CreateMultipartUpload", "UploadPart", "UploadPart", "CompleteMultipartUpload", "PutItem")
+# The 12 MB of `picture`: stored in two parts, then measured by reading them back, a block at a time.
+MULTIPART = (
+    "CreateMultipartUpload",
+    *["UploadPart"] * 2,
+    "CompleteMultipartUpload",
+    "HeadObject",
+    *["GetObject"] * 12,
+    "PutItem",
+)
+FAULTY = [number for number, name in enumerate(MULTIPART) if name != "GetObject" or number == 5]
 
 
 def noise(width: int, height: int) -> bytes:
@@ -58,11 +68,10 @@ def broken(content: bytes) -> Iterator[bytes]:
 
 def store(asset_id: str, source: Iterator[bytes], *, length: int | None = None, largest: int = 100 * MB) -> Asset:
     return assets.store(
-        Download(source, length),
-        asset_id=asset_id,
-        account="assets-test",
-        job_id="job_1",
-        kind="image",
+        source,
+        asset_id,
+        Origin("assets-test", "job_1", "image"),
+        length=length,
         family="image",
         largest=largest,
         now=now(),
@@ -96,7 +105,9 @@ def test_80_megabytes_are_stored_in_parts_with_flat_memory(stack: Stack, asset_i
     peak = tracemalloc.get_traced_memory()[1] - before
     tracemalloc.stop()
 
-    assert calls.names == ["CreateMultipartUpload", *["UploadPart"] * 10, "CompleteMultipartUpload", "PutItem"]
+    upload, download = ["CreateMultipartUpload", *["UploadPart"] * 10, "CompleteMultipartUpload"], calls.names[12:-1]
+    assert calls.names == [*upload, *download, "PutItem"]
+    assert download == ["HeadObject", *["GetObject"] * math.ceil(len(content) / ranged.BLOCK)]
     assert (asset.bytes, asset.width, asset.height) == (len(content), 5200, 5200)
     assert asset.sha256 == hashlib.sha256(content).hexdigest()
     assert stored(stack, asset.key) == content
@@ -111,7 +122,7 @@ def test_a_small_file_is_one_call_and_known_by_its_bytes(stack: Stack, asset_id:
     with aws_calls() as calls:
         asset = store(asset_id, chunks(file.getvalue()))
 
-    assert calls.names == ["PutObject", "PutItem"]
+    assert calls.names == ["PutObject", "HeadObject", "GetObject", "PutItem"]
     assert (asset.content_type, asset.key) == ("image/webp", f"assets/{asset_id}.webp")
     head = stack.client("s3").head_object(Bucket=stack.buckets["media"], Key=asset.key)
     assert (head["ContentType"], head["ContentLength"]) == ("image/webp", asset.bytes)
@@ -151,29 +162,33 @@ def test_what_is_no_image_makes_no_asset(stack: Stack, asset_id: str, content: b
     with pytest.raises(BadOutput):
         store(asset_id, chunks(content), length=length)
 
-    assert dynamo.get(settings().assets_table, {"id": asset_id}) is None
+    check_nothing_is_left(stack, asset_id)
 
 
 def test_half_of_a_file_makes_no_asset(stack: Stack, asset_id: str, picture: bytes) -> None:
     half = picture[: len(picture) // 2]
 
-    with pytest.raises(BadOutput, match="does not decode"):
+    with aws_calls() as calls, pytest.raises(BadOutput, match="does not decode"):
         store(asset_id, chunks(half))
-    with pytest.raises(BadOutput, match=f"has {len(half)} of {len(picture)} bytes"):
-        store(asset_id, chunks(half), length=len(picture))
+    assert calls.names[-1] == "DeleteObject"
+    check_nothing_is_left(stack, asset_id)
 
-    assert dynamo.get(settings().assets_table, {"id": asset_id}) is None
+    with aws_calls() as calls, pytest.raises(BadOutput, match=f"has {len(half)} of {len(picture)} bytes"):
+        store(asset_id, chunks(half), length=len(picture))
+    assert calls.names == ["PutObject", "DeleteObject"]
+    check_nothing_is_left(stack, asset_id)
 
 
 @pytest.mark.parametrize("how", ["once", "for_good", "death"])
 @pytest.mark.parametrize("effect", ["before", "after"])
-@pytest.mark.parametrize("call", range(len(MULTIPART)), ids=lambda call: f"{call}-{MULTIPART[call]}")
+@pytest.mark.parametrize("call", FAULTY, ids=lambda call: f"{call}-{MULTIPART[call]}")
 def test_a_call_that_fails_is_made_good_by_storing_again(
     stack: Stack, asset_id: str, picture: bytes, call: int, effect: Effect, how: How
 ) -> None:
     failed = nullcontext() if how == "once" else pytest.raises((BotoCoreError, Killed))
     with aws_calls(Fault(call, effect, how)) as calls, failed:
         store(asset_id, chunks(picture))
+    assert calls.names[call] == MULTIPART[call]
     assert calls.tries == {"once": 2, "for_good": 3, "death": 1}[how]
     # A dead process cleans nothing up, and an upload whose id was never heard cannot be: the bucket's lifecycle does.
     if how != "death" and (call, effect) != (0, "after"):

@@ -28,7 +28,8 @@ def grant(account: str, amount: int = 100, key: str = "start") -> tuple[ledger.E
 
 
 def ask(account: str, request: Request, key: str | None = "a key") -> Accepted:
-    return accept.accept(account, request, idempotency_key=key, request_id=uuid4().hex)
+    made = accept.offer(account, request)
+    return accept.accept(account, request, made, idempotency_key=key, request_id=uuid4().hex)
 
 
 def test_a_repeated_grant_answers_the_entry_of_the_first(account: str) -> None:

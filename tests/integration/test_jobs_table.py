@@ -16,15 +16,15 @@ from shared.core.settings import settings
 from shared.jobs import table
 from shared.jobs.status import TERMINAL, TRANSITIONS, Status
 from shared.jobs.table import Job
-from shared.providers.outcomes import Failure, Prediction
+from shared.providers.outcomes import Failure, Output, Prediction
 from tests.support import rows
 
 pytestmark = pytest.mark.usefixtures("product")
 
 NOW = time.time()
 FAR = 10**11
-SUCCESS = Prediction("p1", "succeeded", ("https://example.com/1.png",))
-OTHER = Prediction("p2", "succeeded", ("https://example.com/2.png",))
+SUCCESS = Prediction("p1", "succeeded", (Output("https://example.com/1.png"),))
+OTHER = Prediction("p2", "succeeded", (Output("https://example.com/2.png"),))
 WHY = Failure("provider_failed", "Why not.")
 
 STATUSES: tuple[Status, ...] = get_args(Status)
@@ -32,6 +32,7 @@ ANY = set(STATUSES)
 WORKING = {"queued", "submitting", "processing"}
 WITHOUT_RESULT = {"prediction": "p1"}
 WITH_RESULT = {"prediction": "p1", "result": SUCCESS}
+AT_40 = {"progress": 40}
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,13 @@ CHANGES = [
         WITHOUT_RESULT,
     ),
     Change(
+        "record_late_result of a job that never learned of it",
+        lambda job: table.record_late_result(job, SUCCESS, NOW),
+        {"failed", "canceled", "timed_out"},
+        None,
+        {},
+    ),
+    Change(
         "record_late_result again",
         lambda job: table.record_late_result(job, SUCCESS, NOW),
         set(),
@@ -126,10 +134,61 @@ CHANGES = [
         "start_storing", lambda job: table.start_storing(job.id, NOW), {"processing", "storing"}, "storing", WITH_RESULT
     ),
     Change("attach_assets", lambda job: table.attach_assets(job.id, [{"id": "as_1"}], NOW), ANY, None, {}),
-    Change("succeed", write(lambda job: table.succeed(job, charged=3, now=NOW)), {"storing"}, "succeeded", WITH_RESULT),
+    Change("note_progress", lambda job: table.note_progress(job, 40, NOW), {"processing"}, None, {"progress": 39}),
+    Change("note_progress that is no news", lambda job: table.note_progress(job, 40, NOW), set(), None, AT_40),
+    Change(
+        "generating",
+        lambda job: table.generating(job, "key", NOW),
+        {"submitting", "processing"},
+        "processing",
+        {},
+    ),
+    Change(
+        "generating of an older attempt",
+        lambda job: table.generating(replace(job, attempts=1), "key", NOW),
+        set(),
+        None,
+        {},
+    ),
+    Change(
+        "generated",
+        lambda job: table.generated(job, SUCCESS, [{"id": "as_1"}], NOW),
+        {"submitting", "processing"},
+        "storing",
+        {},
+    ),
+    Change(
+        "generated again",
+        lambda job: table.generated(job, SUCCESS, [{"id": "as_1"}], NOW),
+        set(),
+        None,
+        {"result": SUCCESS},
+    ),
+    Change(
+        "succeed",
+        write(lambda job: table.succeed(job, charged=3, cost_usd=None, now=NOW)),
+        {"storing"},
+        "succeeded",
+        WITH_RESULT,
+    ),
+    Change(
+        "succeed at a known cost",
+        write(lambda job: table.succeed(job, charged=3, cost_usd=0.012, now=NOW)),
+        {"storing"},
+        "succeeded",
+        WITH_RESULT,
+    ),
     Change("fail", write(lambda job: table.fail(job, "failed", WHY, NOW)), ANY - TERMINAL, "failed", {}),
     Change("cancel", write(lambda job: table.fail(job, "canceled", WHY, NOW)), ANY - TERMINAL, "canceled", {}),
     Change("time out", write(lambda job: table.fail(job, "timed_out", WHY, NOW)), ANY - TERMINAL, "timed_out", {}),
+    Change(
+        "time out with a prediction",
+        write(lambda job: table.fail(job, "timed_out", WHY, NOW)),
+        ANY - TERMINAL,
+        "timed_out",
+        WITHOUT_RESULT,
+    ),
+    Change("forget", lambda job: table.forget(job.id), ANY, None, {}),
     Change(
         "cancel in the queue",
         write(lambda job: table.fail(job, "canceled", WHY, NOW, origins=["queued"])),
@@ -205,7 +264,7 @@ def test_a_change_is_allowed_from_its_statuses_and_refused_from_all_others(
             after = table.get(job.id)
             assert after is not None
             assert after.status == (change.leads_to or status)
-            assert after.status == status or after.status in TRANSITIONS[status] or (status, after.status) == JUMP
+            assert after.status == status or after.status in TRANSITIONS[status] or (status, after.status) in JUMPS
         else:
             with pytest.raises(Refused) as refused:
                 change.apply(job)
@@ -214,8 +273,9 @@ def test_a_change_is_allowed_from_its_statuses_and_refused_from_all_others(
             assert rows(stack, "jobs", id=job.id) == before, status
 
 
-# A webhook may tell of a prediction whose create call was believed to have made nothing.
-JUMP = ("queued", "processing")
+# A webhook may tell of a prediction whose create call was believed to have made nothing; and the files of a provider
+# that answers at once may be found although nobody has written that it had begun to answer.
+JUMPS = {("queued", "processing"), ("submitting", "storing")}
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.name)
@@ -234,12 +294,26 @@ def test_a_job_that_ends_leaves_the_sweepers_sight(made: list[str]) -> None:
     job = put(made, "storing", task_token="token", **WITH_RESULT)
     assert job.id in table.due(table.shard(job.id), FAR, limit=500)
 
-    dynamo.transact([table.succeed(job, charged=2, now=NOW)])
+    dynamo.transact([table.succeed(job, charged=2, cost_usd=0.5, now=NOW)])
 
     after = table.get(job.id)
     assert after is not None
-    assert (after.status, after.charged, after.task_token) == ("succeeded", 2, None)
+    assert (after.status, after.charged, after.cost_usd, after.task_token) == ("succeeded", 2, 0.5, None)
     assert job.id not in table.due(table.shard(job.id), FAR, limit=500)
+
+
+def test_a_job_that_timed_out_with_a_prediction_is_remembered_until_it_is_forgotten(made: list[str]) -> None:
+    job = put(made, "processing", task_token="token", **WITHOUT_RESULT)
+    silent = put(made, "submitting")
+
+    dynamo.transact([table.fail(each, "timed_out", WHY, NOW) for each in (job, silent)])
+
+    lost = table.due(table.lost_shard(job.id), NOW, limit=500)
+    assert job.id in lost
+    assert silent.id not in lost + table.due(table.lost_shard(silent.id), FAR, limit=500)
+    assert job.id not in table.due(table.shard(job.id), FAR, limit=500)
+    table.forget(job.id)
+    assert job.id not in table.due(table.lost_shard(job.id), FAR, limit=500)
 
 
 def test_a_job_survives_the_table_unchanged(made: list[str]) -> None:
@@ -248,10 +322,16 @@ def test_a_job_survives_the_table_unchanged(made: list[str]) -> None:
         "failed",
         error=WHY,
         metadata={"ключ": "значение"},
-        result=replace(SUCCESS, status="failed", failure=WHY, seconds=1.5, outputs=()),
+        result=replace(SUCCESS, status="failed", failure=WHY, units=1.5, cost_usd=0.25, outputs=()),
         late_result=SUCCESS,
         assets=({"id": "as_1", "bytes": 7},),
         cancel_requested_at=NOW,
+        cost_usd=0.25,
+        units=12.5,
+        batch="batch_1",
+        input_keys={"image": "assets/as_1.png"},
+        provider_key="fingerprint",
+        progress=40,
     )
 
     assert table.get(job.id) == job

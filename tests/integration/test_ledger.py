@@ -32,19 +32,25 @@ def grant(account: str, amount: int) -> None:
     ledger.commit(account, lambda found: (ledger.grant(found, amount=amount, now=now(), reason=None), []))
 
 
-def hold(account: str, job: str, amount: int) -> Change:
-    return ledger.commit(account, lambda found: (ledger.hold(found, job=job, amount=amount, now=now()), []))
+def hold(account: str, job: str, amount: int, *, limit: int = 1000) -> Change:
+    def decide(found: Account) -> tuple[Change, Sequence[Write]]:
+        return ledger.hold(found, job=job, kind="image", amount=amount, limit=limit, now=now()), []
+
+    return ledger.commit(account, decide)
 
 
 def capture(account: str, job: str, held: int, amount: int) -> Change:
     def decide(found: Account) -> tuple[Change, Sequence[Write]]:
-        return ledger.capture(found, job=job, held=held, amount=amount, now=now()), []
+        return ledger.capture(found, job=job, kind="image", held=held, amount=amount, now=now()), []
 
     return ledger.commit(account, decide)
 
 
 def release(account: str, job: str, held: int) -> Change:
-    return ledger.commit(account, lambda found: (ledger.release(found, job=job, held=held, now=now()), []))
+    def decide(found: Account) -> tuple[Change, Sequence[Write]]:
+        return ledger.release(found, job=job, kind="image", held=held, now=now()), []
+
+    return ledger.commit(account, decide)
 
 
 def partition(stack: Stack, account: str) -> tuple[Json, list[Json], dict[str, Json]]:
@@ -115,6 +121,7 @@ def test_no_change_of_32_writers_is_lost(stack: Stack, account: str) -> None:
     assert [entry["sort"] for entry in entries] == [f"entry#{number:012d}" for number in range(1, len(entries) + 1)]
     still_open = {job for tally in tallies for job, _ in tally.open}
     assert {job for job, hold in holds.items() if hold["state"] == "open"} == still_open
+    assert found["in_flight"] == {"image": len(still_open)}
     assert_every_entry_follows_from_the_one_before(entries)
 
 

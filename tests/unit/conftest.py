@@ -13,7 +13,8 @@ from shared.core import auth
 from shared.core.log import logger
 from shared.core.settings import settings
 from shared.credits import ledger
-from shared.providers import replicate
+from shared.jobs import budget
+from shared.providers import breaker, elevenlabs, fal, gemini, keys, kie, openai, replicate
 from tests.unit.helpers import ENVIRONMENT, JWT_KEY, REPLICATE_KEY, WEBHOOK_SECRET, Loopback, loopback
 
 # A busy machine is no failure.
@@ -40,18 +41,20 @@ def environment(monkeypatch: pytest.MonkeyPatch, server: Loopback) -> Iterator[p
     monkeypatch.delenv("AWS_PROFILE", raising=False)
     server.answers.clear()
     server.seen.clear()
+    server.buckets.clear()
     _forget()
     yield monkeypatch
     _forget()
 
 
 def _forget() -> None:
-    for cached in (settings, auth._key_set, replicate._connection):
+    connections = (module.connection for module in (elevenlabs, fal, gemini, kie, openai, replicate))
+    for cached in (settings, auth._key_set, *connections, fal._key_server, breaker._through, breaker._store):
         cached.cache_clear()
     for provider in DEFAULT_PROVIDERS.values():
         provider.clear_cache()
-    replicate._secret.clear()
-    ledger._recent.clear()
+    for remembered in (replicate._secret, fal._known, fal._asked, keys._resting, ledger._recent, budget._remembered):
+        remembered.clear()
     logger.remove_keys(["job_id", "account", "request_id"])
 
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ ENVIRONMENT = {
     "JOBS_TABLE": "jobs",
     "LEDGER_TABLE": "ledger",
     "ASSETS_TABLE": "assets",
+    "CIRCUITS_TABLE": "circuits",
     "MEDIA_BUCKET": "media",
     "GENERATION_ARN": "arn:aws:states:us-east-1:123456789012:stateMachine:atelier-generation",
     "JWT_SECRET": "atelier/jwt",
@@ -37,10 +39,18 @@ ENVIRONMENT = {
     "JWT_AUDIENCE": "atelier-api",
     "JWT_ALGORITHMS": "HS256",
     "JWKS_URL": "",
-    "REPLICATE_SECRET": "atelier/replicate",
     "REPLICATE_BASE_URL": "https://api.replicate.com/v1",
+    "KIE_BASE_URL": "https://api.kie.ai",
+    "FAL_BASE_URL": "https://queue.fal.run",
+    "FAL_JWKS_URL": "https://rest.fal.ai/.well-known/jwks.json",
+    "OPENAI_BASE_URL": "https://api.openai.com/v1",
+    "ELEVENLABS_BASE_URL": "https://api.elevenlabs.io",
+    "GEMINI_BASE_URL": "https://generativelanguage.googleapis.com/v1beta",
     "ALLOWED_PRIVATE_ORIGINS": "",
     "PROVIDER_TIMEOUT": "2",
+    "GENERATE_TIMEOUT": "5",
+    "JOBS_IN_FLIGHT": "100",
+    "PROVIDER_BUDGETS_USD": "",
     "LOOKUP_GRACE": "30",
     "TIME_SCALE": "1",
     "WEBHOOK_URL": "https://receiver.lambda-url.us-east-1.on.aws/",
@@ -141,6 +151,7 @@ def job(**changes: Any) -> Job:
         "kind": "image",
         "model": "flux-schnell",
         "provider": "replicate",
+        "provider_model": "black-forest-labs/flux-schnell",
         "status": "processing",
         "request": {"prompt": "a lighthouse", "count": 1, "aspect_ratio": "1:1"},
         "request_hash": "0" * 64,
@@ -165,6 +176,7 @@ class Loopback:
     url: str = ""
     answers: dict[str, Callable[[bytes], Answer]] = field(default_factory=dict)
     seen: list[tuple[str, bytes]] = field(default_factory=list)
+    buckets: dict[str, dict[str, bytes]] = field(default_factory=dict)
 
     def says(self, name: str, body: Any, *, status: int = 200, content_type: str = "application/json") -> None:
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
@@ -181,6 +193,18 @@ class Loopback:
 
         self.answers["secretsmanager.GetSecretValue"] = answer
 
+    def keeps_objects(self, bucket: str) -> dict[str, bytes]:
+        """Be AWS S3 with this bucket, empty; the answer is what is in it, by key."""
+        self.buckets[bucket] = {}
+        return self.buckets[bucket]
+
+
+def unframed(body: bytes) -> Iterator[bytes]:
+    """The data in a body that is `aws-chunked`."""
+    while size := int((head := body.partition(b"\r\n"))[0].partition(b";")[0], 16):
+        yield head[2][:size]
+        body = head[2][size + 2 :]
+
 
 @contextmanager
 def loopback() -> Iterator[Loopback]:
@@ -196,15 +220,38 @@ def loopback() -> Iterator[Loopback]:
             body = b"".join(self.chunks()) if "chunked" in self.headers.get("transfer-encoding", "") else self.rest()
             name = self.headers.get("x-amz-target") or self.path.partition("?")[0]
             told.seen.append((name, body))
-            answer = told.answers.get(name, lambda _: (404, {}, b"{}"))
-            status, headers, data = answer(body)
+            bucket, _, key = name.removeprefix("/").partition("/")
+            if bucket in told.buckets:
+                status, headers, data = self.object(told.buckets[bucket], key, body)
+            else:
+                answer = told.answers.get(name, lambda _: (404, {}, b"{}"))
+                status, headers, data = answer(body)
             self.send_response(status)
             for header, value in {"content-length": str(len(data)), **headers}.items():
                 self.send_header(header, value)
             self.end_headers()
-            self.wfile.write(data)
+            if self.command != "HEAD":
+                self.wfile.write(data)
 
-        do_GET = do_PUT = do_POST
+        do_GET = do_PUT = do_HEAD = do_DELETE = do_POST
+
+        def object(self, bucket: dict[str, bytes], key: str, body: bytes) -> Answer:
+            """What S3 answers about one object."""
+            if self.command == "PUT":
+                framed = "aws-chunked" in self.headers.get("content-encoding", "")
+                bucket[key] = b"".join(unframed(body)) if framed else body
+                return 200, {"etag": '"x"'}, b""
+            if self.command == "DELETE":
+                bucket.pop(key, None)
+                return 204, {}, b""
+            if key not in bucket:
+                return 404, {}, b""
+            data, span = bucket[key], self.headers.get("range")
+            if span is None:
+                return 200, {}, data
+            first, last = (int(number) for number in span.removeprefix("bytes=").split("-"))
+            total = len(data)
+            return 206, {"content-range": f"bytes {first}-{min(last, total - 1)}/{total}"}, data[first : last + 1]
 
         def rest(self) -> bytes:
             return self.rfile.read(int(self.headers.get("content-length") or 0))
@@ -255,8 +302,9 @@ def _tagged(loader: yaml.SafeLoader, suffix: str, node: yaml.Node) -> Tagged:
 _Loader.add_multi_constructor("!", _tagged)
 
 
+@cache
 def template() -> Json:
-    """template.yaml."""
+    """template.yaml; read once, so change nothing in it."""
     document: Json = yaml.load((ROOT / "template.yaml").read_text(), _Loader)
     return document
 

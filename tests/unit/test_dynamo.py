@@ -54,6 +54,13 @@ PLAIN = st.recursive(
 )
 
 
+@pytest.mark.parametrize(
+    ("value", "written"), [(1.0, "1"), (600.0, "600"), (-0.0, "0"), (0.5, "0.5"), (1e-05, "0.00001")]
+)
+def test_numbers_are_written_as_dynamodb_writes_them(value: float, written: str) -> None:
+    assert dynamo.serialize({"in": [value]}) == {"M": {"in": {"L": [{"N": written}]}}}
+
+
 @given(st.dictionaries(st.text(min_size=1, max_size=10), PLAIN, max_size=5))
 def test_an_item_comes_back_as_it_was_put(item: dict[str, Any]) -> None:
     assert dynamo.plain(dynamo.attributes(item)) == item

@@ -2,13 +2,18 @@
 
 import io
 import json
+import re
 from datetime import datetime
 from importlib import import_module
 from typing import Any
 
 import pytest
 
-from shared.jobs import steps
+from shared.core import ids
+from shared.jobs import accept, batches, steps
+from shared.jobs.requests import REQUESTS
+from shared.media import assets
+from shared.media.assets import Asset
 from shared.providers import replicate
 from shared.providers.outcomes import Failure
 from tests.unit.helpers import EVENTS, WEBHOOK_SECRET, Context, Json, Loopback, functions, load, problem, routes
@@ -18,6 +23,15 @@ WEBHOOKS = sorted(path.stem for path in (EVENTS / "webhooks").glob("*.json"))
 GENERATION = sorted(path.stem for path in (EVENTS / "generation").glob("*.json"))
 SCHEDULED = sorted(path.stem for path in (EVENTS / "scheduled").glob("*.json"))
 ROUTES = routes()
+# What the payloads refer to, were it there; GET /v1/assets has the picture.
+ASSETS = {
+    asset_id: Asset(asset_id, "alice", "job_1", "image", content_type, "assets/x", 1, "0" * 64, "", duration_s=seconds)
+    for asset_id, content_type, seconds in (
+        ("as_0h2v9m7q3x5c8b1d401k6fe8z4", "image/png", None),
+        ("as_01k6fe8z40s4t8q2w6y0b3n7bb", "audio/mpeg", 12.5),
+        ("as_01k6fe8z40v5h1k9x4z7c0j2cc", "video/mp4", 30.0),
+    )
+}
 HANDLERS = {properties["Handler"]: properties for properties in functions().values()}
 OPEN = {"health": 200, "openapi": 200, "not_found": 404}
 
@@ -99,8 +113,11 @@ EXPECTED: dict[str, Any] = {
 
 @pytest.mark.parametrize("name", WEBHOOKS)
 def test_a_webhook_verifies_with_the_documented_secret_at_its_time(cloud: Loopback, name: str) -> None:
-    prediction = replicate.parse_webhook(*signed(name))
+    notice = replicate.parse_webhook(*signed(name))
 
+    prediction = notice.prediction
+    assert prediction is not None
+    assert notice.prediction_id == prediction.id
     assert (prediction.status, len(prediction.outputs), prediction.failure) == EXPECTED[name]
     readme = (EVENTS / "README.md").read_text()
     headers, _, at = signed(name)
@@ -165,7 +182,9 @@ def test_malformed_missing_and_wrong_give_the_same_401(cloud: Loopback, changed:
     assert problem(answer)["detail"] == "A valid signature is needed."
 
 
-@pytest.mark.parametrize(("path", "method"), [("/", "POST"), ("/kie", "POST"), ("/replicate", "GET"), ("/x/y", "POST")])
+@pytest.mark.parametrize(
+    ("path", "method"), [("/", "POST"), ("/openai", "POST"), ("/replicate", "GET"), ("/x/y", "POST")]
+)
 def test_an_address_of_no_provider_is_404(cloud: Loopback, path: str, method: str) -> None:
     payload = load("webhooks/replicate_succeeded.json")
     payload["rawPath"] = path
@@ -221,8 +240,34 @@ def test_a_state_of_the_workflow_is_one_that_a_step_could_have_made(name: str) -
     assert f"generation.{name}.handler" in HANDLERS
 
 
-def test_the_sweeper_gets_the_schedulers_own_event() -> None:
-    event = load("scheduled/sweep_jobs.json")
+@pytest.mark.parametrize("name", SCHEDULED)
+def test_what_is_scheduled_gets_the_schedulers_own_event(name: str) -> None:
+    event = load(f"scheduled/{name}.json")
 
     assert (event["source"], event["detail-type"]) == ("aws.scheduler", "Scheduled Event")
-    assert "scheduled.sweep_jobs.handler" in HANDLERS
+    assert f"scheduled.{name}.handler" in HANDLERS
+
+
+CREATING = {f"create_{kind.replace('-', '_')}": request for kind, request in REQUESTS.items()}
+
+
+@pytest.mark.parametrize("name", CREATING)
+def test_what_a_payload_asks_for_can_be_had(name: str, environment: pytest.MonkeyPatch) -> None:
+    environment.setattr(assets, "find", lambda asset_id, account: ASSETS.get(asset_id))
+    request = CREATING[name].model_validate_json(load(f"api/{name}.json")["body"])
+
+    assert accept.offer("alice", request).credits > 0
+
+
+def test_what_a_batch_asks_for_can_be_had() -> None:
+    generations = json.loads(load("api/create_batch.json")["body"])["generations"]
+
+    assert all(offer.credits > 0 for offer in batches.offers("alice", batches.parse(generations)))
+    assert len({generation["kind"] for generation in generations}) > 1
+
+
+def test_what_a_payload_names_is_spelled_as_ours() -> None:
+    text = "".join(path.read_text() for path in EVENTS.rglob("*.json"))
+
+    assert set(re.findall(r"\bas_\w+", text)) == {*ASSETS}
+    assert {len(found) for found in re.findall(r"\b(?:job|batch|as)_([0-9a-z]{10,})", text)} == {ids.LENGTH}

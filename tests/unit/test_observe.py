@@ -62,6 +62,11 @@ def test_a_running_prediction_is_waited_for(replicate: Loopback) -> None:
     assert asked(replicate) == ["/predictions/p"]
 
 
+def test_a_prediction_is_asked_about_when_the_catalogue_has_its_model_no_more(replicate: Loopback) -> None:
+    assert observe.poll(processing(model="withdrawn")) == Step("await")
+    assert asked(replicate) == ["/predictions/p"]
+
+
 # That we stop it at the deadline is written to the job before the provider is asked; here it has been.
 PAST_DEADLINE = {"deadline_at": time.time() - 1, "stopped_at": time.time()}
 

@@ -257,6 +257,17 @@ def test_every_provider_knows_its_own_keys(origin: str, name: str) -> None:
     assert throttled.status_code == 429 or throttled.json()["code"] == 429
 
 
+@pytest.mark.parametrize("name", CALLS)
+def test_every_provider_can_quote_the_key_it_was_sent(origin: str, name: str) -> None:
+    path, body = CALLS[name]
+    key = next(iter(HEADERS[name].values())).split()[-1]
+
+    answer = provider(origin, name).post(path, json.loads(json.dumps(body).replace("a boat", "a [sim {key}]")))
+
+    assert f"'{key}'" in answer.text
+    assert "{key}" not in answer.text
+
+
 def test_creates_and_calls_remember_the_fingerprint_of_the_key(origin: str, receiver: Receiver) -> None:
     provider(origin, "openai").post("/openai/v1/audio/speech", SPEECH | {"input": "whose key"}, key="sk-throttled-a")
     provider(origin, "fal").post(f"/fal/fal-ai/flux?fal_webhook={receiver.url}", {"prompt": "x"}, key="fal_one")

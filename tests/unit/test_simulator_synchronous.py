@@ -11,6 +11,7 @@ import httpx
 import pytest
 from PIL import Image
 
+from shared.media.probe import measure
 from tests.unit.test_simulator_common import SPEECH, Provider, calls, eventually, origin, probed, provider, web
 
 __all__ = ["origin"]
@@ -209,6 +210,15 @@ def test_pictures_that_go_wrong_on_the_way(openai: Provider) -> None:
 
     assert draw(openai, "[sim output=empty delay=0]").json()["data"] == []
     assert draw(openai, "[sim output=notjson delay=0]").text.startswith("<!doctype")
+
+
+def test_a_large_wav_goes_on_in_silence(openai: Provider) -> None:
+    answer = say(openai, f"{TEXT}[sim bytes=3MB delay=0]", response_format="wav")
+
+    assert len(answer.content) == 3_000_000
+    assert not any(answer.content[-2_000_000:])
+    assert probed(answer.content)[0] == pytest.approx(3_000_000 / 2 / 24_000, abs=0.1)
+    assert measure(BytesIO(answer.content), "audio/wav").duration_s == pytest.approx(62.5, abs=0.1)
 
 
 def test_a_large_speech_is_streamed(openai: Provider) -> None:

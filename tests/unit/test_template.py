@@ -2,14 +2,33 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
 import pytest
 
 from api import openapi
+from shared.core.errors import Unavailable
+from shared.core.settings import PROVIDERS, MissingSetting, from_environment, settings
 from shared.core.web import OPEN, Api
-from tests.unit.helpers import ROOT, Context, Json, Loopback, Tagged, event, functions, problem, routes, template
+from shared.jobs import budget, catalog, decide
+from shared.jobs.catalog import Kind
+from shared.jobs.requests import REQUESTS
+from shared.providers.registry import GENERATORS, PREDICTORS
+from tests.unit.helpers import (
+    ENVIRONMENT,
+    ROOT,
+    Context,
+    Json,
+    Loopback,
+    Tagged,
+    event,
+    functions,
+    problem,
+    routes,
+    template,
+)
 
 RESOURCES: Json = template()["Resources"]
 FUNCTIONS = functions()
@@ -122,7 +141,9 @@ def test_every_table_is_encrypted_backed_up_and_kept(name: str) -> None:
 
     assert table["Properties"]["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
     assert table["Properties"]["SSESpecification"] == {"SSEEnabled": True}
-    assert table["DeletionPolicy"] == table["UpdateReplacePolicy"] == "Retain"
+    # Which providers are left alone for half a minute is not worth keeping.
+    kept = name != "CircuitsTable"
+    assert (table.get("DeletionPolicy") == "Retain", table.get("UpdateReplacePolicy") == "Retain") == (kept, kept)
 
 
 @pytest.mark.parametrize("name", of_type("AWS::S3::Bucket"))
@@ -139,22 +160,79 @@ def test_no_secret_has_a_value(name: str) -> None:
     assert RESOURCES[name]["Properties"].keys() == {"Name", "Description"}
 
 
+def test_every_provider_has_a_secret_of_the_name_that_is_asked_for(environment: pytest.MonkeyPatch) -> None:
+    named = {resource["Properties"]["Name"].value for resource in of_type("AWS::SecretsManager::Secret").values()}
+
+    wanted = {settings().secret_name(provider).replace("atelier/", "${AWS::StackName}/") for provider in PROVIDERS}
+    assert named == wanted | {"${AWS::StackName}/jwt"}
+
+
+def test_only_what_we_can_lose_expires() -> None:
+    expiring = {
+        name: table["Properties"].get("TimeToLiveSpecification", {}).get("AttributeName")
+        for name, table in of_type("AWS::DynamoDB::Table").items()
+    }
+
+    # Accounts, holds, entries and assets are written without this attribute.
+    assert expiring == {
+        "JobsTable": "expires_at",
+        "LedgerTable": "expires_at",
+        "AssetsTable": "expires_at",
+        "CircuitsTable": "expiration",
+    }
+
+
 def test_no_private_origin_is_allowed_by_default() -> None:
     assert template()["Parameters"]["AllowedPrivateOrigins"]["Default"] == ""
 
 
 def test_the_environment_has_every_setting(environment: pytest.MonkeyPatch) -> None:
-    from shared.core.settings import from_environment
-
     variables = template()["Globals"]["Function"]["Environment"]["Variables"]
 
-    from_environment(dict.fromkeys(variables, "1"))
+    from_environment({**dict.fromkeys(variables, "1"), "PROVIDER_BUDGETS_USD": ""})
+    for name in variables.keys() - {"POWERTOOLS_LOG_LEVEL", "POWERTOOLS_SERVICE_NAME"}:
+        with pytest.raises(MissingSetting, match=name):
+            from_environment({other: "1" for other in variables if other != name})
+
+
+def test_the_defaults_of_the_parameters_are_settings_that_can_be_read() -> None:
+    parameters = template()["Parameters"]
+    variables = template()["Globals"]["Function"]["Environment"]["Variables"]
+    values = {
+        name: str(parameters[value.value]["Default"]) if getattr(value, "value", "") in parameters else "x"
+        for name, value in variables.items()
+    }
+
+    told = from_environment(values)
+
+    assert told.base_urls.keys() == set(PROVIDERS)
+    assert all(url.startswith("https://") and not url.endswith("/") for url in told.base_urls.values())
+    assert (told.budgets_usd, told.jobs_in_flight, told.provider_timeout, told.generate_timeout) == ({}, 100, 10, 300)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", {}),
+        (" ", {}),
+        ("replicate=200,kie=50", {"replicate": 200, "kie": 50}),
+        (" fal = 0.5 , gemini=0,", {"fal": 0.5, "gemini": 0}),
+    ],
+)
+def test_budgets_are_dollars_a_day_by_provider(text: str, expected: dict[str, float]) -> None:
+    assert from_environment({**ENVIRONMENT, "PROVIDER_BUDGETS_USD": text}).budgets_usd == expected
+
+
+@pytest.mark.parametrize("text", ["replicate", "replicate=", "replicate=much"])
+def test_a_budget_that_is_no_number_is_no_setting(text: str) -> None:
+    with pytest.raises(ValueError, match="could not convert"):
+        from_environment({**ENVIRONMENT, "PROVIDER_BUDGETS_USD": text})
 
 
 # The workflow
 
 
-def test_the_state_machine_may_invoke_its_five_functions_and_update_jobs_and_nothing_else() -> None:
+def test_the_state_machine_may_invoke_its_six_functions_and_update_jobs_and_nothing_else() -> None:
     (machine,) = of_type("AWS::Serverless::StateMachine").values()
 
     allowed = {
@@ -163,7 +241,7 @@ def test_the_state_machine_may_invoke_its_five_functions_and_update_jobs_and_not
         for action in listed(statement["Action"])
         for resource in listed(statement["Resource"])
     }
-    steps = ("Submit", "Poll", "Store", "Settle", "Fail")
+    steps = ("Submit", "Generate", "Poll", "Store", "Settle", "Fail")
     assert allowed == {("dynamodb:UpdateItem", "JobsTable.Arn")} | {
         ("lambda:InvokeFunction", f"{step}Function.Arn") for step in steps
     }
@@ -184,7 +262,122 @@ def test_only_functions_that_create_predictions_know_the_webhook_url() -> None:
         if "WEBHOOK_URL" in properties.get("Environment", {}).get("Variables", {})
     }
 
-    assert knowing == {"api.create_image.handler", "api.create_portrait.handler", "generation.submit.handler"}
+    assert knowing == {f"api.create_{kind}.handler" for kind in PREDICTED} | {"generation.submit.handler"}
+
+
+def providers_of(kind: Kind) -> set[str]:
+    return {model.provider for model in catalog.of_kind(kind)}
+
+
+PREDICTED = {kind.replace("-", "_") for kind in REQUESTS if providers_of(kind) & PREDICTORS}
+
+
+def secrets_of(properties: Json) -> set[str]:
+    """The providers whose keys a function may read."""
+    resources = [
+        resource.value
+        for statement in statements(properties)
+        for resource in listed(statement["Resource"])
+        if statement["Action"] == "secretsmanager:GetSecretValue"
+    ]
+    return {resource.rpartition("/")[2].removesuffix("-*") for resource in resources} - {"jwt"}
+
+
+@pytest.mark.parametrize("kind", REQUESTS)
+def test_a_function_that_creates_reads_the_keys_of_its_kinds_providers_and_no_others(kind: Kind) -> None:
+    (properties,) = (
+        properties
+        for properties in FUNCTIONS.values()
+        if properties["Handler"] == f"api.create_{kind.replace('-', '_')}.handler"
+    )
+
+    assert secrets_of(properties) == providers_of(kind)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("CreateBatchFunction", set(PROVIDERS)),
+        ("SubmitFunction", PREDICTORS),
+        ("GenerateFunction", GENERATORS),
+        ("PollFunction", PREDICTORS),
+        ("StoreFunction", PREDICTORS),
+        ("ReceiveFunction", PREDICTORS),
+        ("SweepJobsFunction", PREDICTORS),
+        ("RecoverJobsFunction", PREDICTORS),
+        ("CancelJobFunction", PREDICTORS),
+        ("SettleFunction", set()),
+        ("FailFunction", set()),
+        ("GetBatchFunction", set()),
+    ],
+)
+def test_a_function_reads_the_keys_of_the_providers_it_calls(name: str, expected: set[str]) -> None:
+    assert secrets_of(FUNCTIONS[name]) == expected
+
+
+def allowed(name: str, table: str) -> set[str]:
+    """What a function may do with a table."""
+    return {
+        action
+        for statement in statements(FUNCTIONS[name])
+        for action in listed(statement["Action"])
+        for resource in listed(statement["Resource"])
+        if resource == Tagged("GetAtt", f"{table}.Arn")
+    }
+
+
+@pytest.mark.parametrize("name", [name for name in FUNCTIONS if name.startswith("Create") and "Batch" not in name])
+def test_a_function_that_creates_can_answer_the_repeat_of_a_request(name: str) -> None:
+    assert {"dynamodb:GetItem", "dynamodb:PutItem"} <= allowed(name, "JobsTable")
+
+
+@pytest.mark.parametrize("kind", [kind for kind, request in REQUESTS.items() if request.media])
+def test_a_function_whose_requests_have_files_may_look_them_up(kind: str) -> None:
+    name = "".join(word.capitalize() for word in kind.split("-"))
+
+    assert allowed(f"Create{name}Function", "AssetsTable") == {"dynamodb:GetItem"}
+
+
+def test_every_function_that_reads_media_has_what_reads_it() -> None:
+    with_layer = {
+        name for name, properties in FUNCTIONS.items() if Tagged("Ref", "MediaLayer") in properties.get("Layers", [])
+    }
+
+    assert with_layer == {"StoreFunction", "GenerateFunction"}
+
+
+def test_a_generation_is_given_up_only_after_its_function_has_ended() -> None:
+    assert FUNCTIONS["GenerateFunction"]["Timeout"] < decide.GENERATE_LIMIT_S
+    assert FUNCTIONS["SubmitFunction"]["Timeout"] <= decide.CREATE_LIMIT_S
+
+
+@pytest.mark.parametrize(("name", "percent"), [("BudgetNearAlarm", 80), ("BudgetSpentAlarm", 100)])
+def test_an_alarm_watches_what_the_budget_of_the_day_reports(
+    environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, percent: int
+) -> None:
+    alarm = RESOURCES[name]["Properties"]
+    environment.setenv("PROVIDER_BUDGETS_USD", "kie=10")
+    environment.setattr(budget, "spent", lambda provider, now: percent / 10)
+
+    with suppress(Unavailable):
+        budget.check("kie")
+
+    report = json.loads(capsys.readouterr().out.splitlines()[0])
+    (emitted,) = report["_aws"]["CloudWatchMetrics"]
+    assert alarm["Namespace"] == emitted["Namespace"]
+    assert alarm["MetricName"] == emitted["Metrics"][0]["Name"]
+    assert emitted["Metrics"][0]["Unit"] == "Percent"
+    assert [[dimension["Name"] for dimension in alarm["Dimensions"]]] == emitted["Dimensions"]
+    assert all(report[dimension["Name"]] == dimension["Value"] for dimension in alarm["Dimensions"])
+    assert report[alarm["MetricName"]] == [alarm["Threshold"]] == [percent]
+    assert (alarm["ComparisonOperator"], alarm["Statistic"]) == ("GreaterThanOrEqualToThreshold", "Maximum")
+
+
+def test_recovery_comes_every_quarter_of_an_hour_and_ends_before_the_next() -> None:
+    recovery = FUNCTIONS["RecoverJobsFunction"]
+
+    assert recovery["Events"]["EveryQuarter"]["Properties"]["ScheduleExpression"] == "rate(15 minutes)"
+    assert recovery["Timeout"] < 15 * 60
 
 
 def test_the_sweeper_comes_every_minute_and_ends_before_the_next() -> None:

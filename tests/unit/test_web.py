@@ -165,7 +165,8 @@ def test_a_base64_body_is_read_like_any_other(cloud: Loopback) -> None:
     answer = create({"prompt": "ein Leuchtturm für Übermorgen"}, base64_encoded=True)
 
     assert answer["statusCode"] == 200
-    assert json.loads(answer["body"]) == {"estimate": {"kind": "image", "model": "flux-schnell", "credits": 3}}
+    estimate = {"kind": "image", "model": "flux-schnell", "credits": 3, "units": 1, "per": "image"}
+    assert json.loads(answer["body"]) == {"estimate": estimate}
 
 
 @pytest.mark.parametrize("encoded", [False, True])

@@ -98,6 +98,13 @@ def test_the_way_of_a_generation_with_its_webhook_has_at_most_six_transitions() 
     assert len(way) <= 6
 
 
+def test_the_way_of_a_provider_that_answers_at_once_waits_for_nobody() -> None:
+    outcomes = {choice["StringEquals"]: choice["Next"] for choice in STATES["Next"]["Choices"]}
+
+    way = [DEFINITION["StartAt"], outcomes["generate"], STATES["Generate"]["Next"], outcomes["settle"]]
+    assert way == ["Next", "Generate", "Next", "Settle"]
+
+
 @pytest.mark.parametrize("name", ["Await", "AwaitLonger"])
 def test_a_wait_leaves_its_token_only_while_there_is_no_result(name: str) -> None:
     wait = STATES[name]
@@ -132,10 +139,14 @@ def test_both_waits_differ_only_in_how_long_they_are() -> None:
 
 
 def test_what_a_pause_reads_is_what_a_step_writes() -> None:
-    waits = [state for state in STATES.values() if state["Type"] == "Wait"]
+    waits = {name: state for name, state in STATES.items() if state["Type"] == "Wait"}
 
-    assert len(waits) == 2
-    for state in waits:
+    assert {name: state["Next"] for name, state in waits.items()} == {
+        "Backoff": "Submit",
+        "GenerateAgain": "Generate",
+        "StoreAgain": "Store",
+    }
+    for state in waits.values():
         assert state["SecondsPath"].removeprefix("$.") in Step("backoff", wait_seconds=4).state("job_1")
 
 
