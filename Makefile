@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up demo test unit integration e2e check format token requirements clean
+.PHONY: help setup up demo recover test unit integration e2e bench check format token requirements clean
 
 help: ## What there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ test: $(READY) ## All tests: unit, integration, end to end, faults
 unit: $(READY) ## The tests that need no cloud
 	@$(BIN)/python -m pytest tests/unit
 
+bench: $(READY) ## Measure speed and memory against what is promised (docs/BENCHMARKS.md)
+	@$(BIN)/python -m benchmarks
+
 check: $(READY) ## Lint, types, template
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -52,6 +55,10 @@ SCOPE ?= studio
 TTL ?= 3600
 token: $(READY) ## Print a JWT for the local cloud that is up (SUB, SCOPE, TTL)
 	@$(BIN)/python -m local.tokens "$(SUB)" "$(SCOPE)" "$(TTL)"
+
+STACK ?=
+recover: $(READY) ## Look for predictions that no job has settled, locally or on AWS (STACK=name)
+	@$(BIN)/python -m local.recover "$(STACK)"
 
 COMPILE = uv pip compile --quiet --universal --python-version 3.13 --generate-hashes --no-emit-index-url --no-header
 requirements: $(READY) ## Pin the requirements anew from the .in files
