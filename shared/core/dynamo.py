@@ -1,19 +1,29 @@
-"""DynamoDB in plain Python values: items in and out, transactions that retry what may be retried, pages by cursor."""
+"""DynamoDB in plain Python values: items in and out, transactions that retry what may be retried, pages by cursor.
+
+Every write goes through here, and whatever it writes to an audited table says who wrote it (`changed_by`).
+"""
 
 import base64
 import binascii
 import random
+import re
 import time
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
 from botocore.exceptions import ClientError
 
 from shared.core import aws
+from shared.core.acting import acting
+from shared.core.clock import iso, now
 from shared.core.errors import BadRequest, Unavailable
 from shared.core.log import logger
+from shared.core.settings import settings
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
 
 Item = dict[str, Any]
 Write = Any
@@ -23,6 +33,14 @@ _serializer = TypeSerializer()
 _deserializer = TypeDeserializer()
 
 TRANSACTION_ATTEMPTS = 12
+READS = 3
+LONGEST_KEY = 1024
+"""Bytes of a sort key; those of a partition key may be twice as many, and no key of ours is a tenth of it."""
+
+CHANGED_BY = "changed_by"
+REMOVING = "removing"
+"""Stands on an item from just before it is removed: its last signature is that of whoever removes it."""
+SET = re.compile(r"\bSET\s+")
 
 
 class Refused(Exception):
@@ -72,8 +90,28 @@ def _natural(value: Any) -> Any:
 
 def get(table: str, key: Item) -> Item | None:
     """The item as it is now (a consistent read)."""
+    if any(len(str(part).encode("utf-8", "surrogatepass")) > LONGEST_KEY for part in key.values()):
+        return None  # DynamoDB would call it a mistake; whoever asks with an id that somebody made up means no harm.
     answer = aws.dynamodb().get_item(TableName=table, Key=attributes(key), ConsistentRead=True)
     return plain(answer["Item"]) if "Item" in answer else None
+
+
+def get_all(table: str, ids: Sequence[str], *, attributes_of: Sequence[str] = ()) -> dict[str, Item]:
+    """The items of a table with the key `id` as they are now, by id, whole or only some attributes; at most 100. Raises
+    Unavailable when the table does not give all of them."""
+    keys: dict[str, Any] = {"Keys": [attributes({"id": one}) for one in ids], "ConsistentRead": True}
+    if attributes_of:
+        names = {f"#{number}": name for number, name in enumerate(attributes_of)}
+        keys |= {"ProjectionExpression": ", ".join(names), "ExpressionAttributeNames": names}
+    found: dict[str, Item] = {}
+    wanted: Any = {table: keys}
+    for _ in range(READS):
+        answer = aws.dynamodb().batch_get_item(RequestItems=wanted)
+        found |= {str(item["id"]): item for item in map(plain, answer.get("Responses", {}).get(table, []))}
+        wanted = answer.get("UnprocessedKeys")
+        if not wanted:
+            return found
+    raise Unavailable("Too much is happening at once; try again.", code="busy", retry_after=1)
 
 
 def put(table: str, item: Item) -> Write:
@@ -114,16 +152,68 @@ def change(
     return {"Update": update}
 
 
-def update(write: Write) -> Item:
+def update(write: Write, *, client: "DynamoDBClient | None" = None) -> Item:
     """Apply one `change` alone and return the item after it. Raises Refused with the item it met."""
     try:
-        answer = aws.dynamodb().update_item(**write["Update"], ReturnValues="ALL_NEW")
+        answer = (client or aws.dynamodb()).update_item(**_signed(write)["Update"], ReturnValues="ALL_NEW")
     except ClientError as error:
-        if error.response["Error"]["Code"] != "ConditionalCheckFailedException":
-            raise
+        _raise_refused(error)
+        raise
+    return plain(answer["Attributes"])
+
+
+def save(table: str, item: Item) -> None:
+    """Put an item in the place of whatever is there."""
+    write: Write = {"Put": {"TableName": table, "Item": attributes(item)}}
+    aws.dynamodb().put_item(**_signed(write)["Put"])
+
+
+def remove(
+    table: str, key: Item, *, when: str, values: Mapping[str, Any], names: Mapping[str, str] | None = None
+) -> None:
+    """Delete an item of an audited table under the condition `when`. Raises Refused with the item it met.
+
+    The item is signed first: one that is gone cannot say who has removed it.
+    """
+    sign = change(table, key, f"SET {REMOVING} = :yes", when=when, values={**values, "yes": True}, names=names)
+    signed = update(sign)
+    try:
+        aws.dynamodb().delete_item(
+            TableName=table,
+            Key=attributes(key),
+            ConditionExpression="changed_by = :signed",
+            ExpressionAttributeValues=attributes({":signed": signed[CHANGED_BY]}),
+            ReturnValuesOnConditionCheckFailure="ALL_OLD",
+        )
+    except ClientError as error:
+        _raise_refused(error)
+        raise
+
+
+def _raise_refused(error: ClientError) -> None:
+    """Raise Refused with the item that the condition of a single write met, if it was the condition."""
+    if error.response["Error"]["Code"] == "ConditionalCheckFailedException":
         met: Any = error.response.get("Item")
         raise Refused([True], [plain(met) if met else None]) from error
-    return plain(answer["Attributes"])
+
+
+def _signed(write: Write) -> Write:
+    """The write with who does it and when, where the table is audited. The time tells two writes of one actor apart, so
+    that a write which goes around this code is seen to be nobody's."""
+    (kind, what), *_ = write.items()
+    audited = (settings().jobs_table, settings().ledger_table, settings().assets_table, settings().access_table)
+    if what["TableName"] not in audited or kind not in ("Put", "Update"):
+        return write
+    actor = acting()
+    told = {"actor": actor.name, "address": actor.address, "request_id": actor.request_id, "at": iso(now())}
+    by = serialize({name: value for name, value in told.items() if value})
+    if kind == "Put":
+        return {kind: {**what, "Item": {**what["Item"], CHANGED_BY: by}}}
+    expression, found = SET.subn("SET changed_by = :changed_by, ", what["UpdateExpression"], count=1)
+    if not found:
+        expression += " SET changed_by = :changed_by"
+    values = {**what.get("ExpressionAttributeValues", {}), ":changed_by": by}
+    return {kind: {**what, "UpdateExpression": expression, "ExpressionAttributeValues": values}}
 
 
 def transact(writes: Sequence[Write]) -> None:
@@ -132,9 +222,10 @@ def transact(writes: Sequence[Write]) -> None:
     botocore does not retry a cancelled transaction. Only a conflict with another transaction is worth it, with jitter;
     a refused condition is an answer.
     """
+    signed = [_signed(write) for write in writes]
     for attempt in range(TRANSACTION_ATTEMPTS):
         try:
-            aws.dynamodb().transact_write_items(TransactItems=[*writes])
+            aws.dynamodb().transact_write_items(TransactItems=signed)
             return
         except ClientError as error:
             reasons: list[dict[str, Any]] = error.response.get("CancellationReasons", [])  # type: ignore[assignment]
@@ -165,7 +256,7 @@ def page(
     """A page of a partition, newest (highest sort key) first, and the cursor of the next page.
 
     `partition` is (attribute, value), `sort` (attribute, prefix); `also_key` names the table's own key where `index`
-    is given: it must be what follows the last `#` of the sort value. `where` filters on equality. A cursor says only a
+    is given: it must be what follows the first `#` of the sort value. `where` filters on equality. A cursor says only a
     sort value: the partition is always the caller's own, so a cursor of somebody else's list opens nothing.
     """
     names = {"#partition": partition[0]}
@@ -191,12 +282,12 @@ def page(
         query["FilterExpression"] = " AND ".join(filters)
 
     items: list[Item] = []
-    after = _read_cursor(cursor, sort[1])
+    after = read_cursor(cursor, sort[1])
     while len(items) <= limit:
         if after:
             start = {partition[0]: partition[1], sort[0]: after}
             if also_key:
-                start[also_key] = after.rpartition("#")[2]
+                start[also_key] = after.partition("#")[2]
             query["ExclusiveStartKey"] = attributes(start)
         answer = aws.dynamodb().query(**query, Limit=limit + 1 if not filters else 100)
         items += [plain(item) for item in answer["Items"]]
@@ -206,14 +297,70 @@ def page(
         after = plain(last)[sort[0]]
     more = len(items) > limit
     items = items[:limit]
-    return items, _write_cursor(items[-1][sort[0]]) if more else None
+    return items, write_cursor(items[-1][sort[0]]) if more else None
 
 
-def _write_cursor(sort_value: str) -> str:
+def newest(
+    table: str,
+    *,
+    partition: tuple[str, str],
+    sort: str,
+    low: str,
+    high: str,
+    limit: int,
+    index: str | None = None,
+    where: Mapping[str, str] | None = None,
+) -> list[Item]:
+    """At most `limit` items of a partition whose sort value is at least `low` and below `high`, newest first; `where`
+    filters on equality."""
+    filters = {name: serialize(value) for name, value in (where or {}).items()}
+    query: dict[str, Any] = {
+        "TableName": table,
+        "KeyConditionExpression": "#partition = :partition AND #sort BETWEEN :low AND :high",
+        "ExpressionAttributeNames": {
+            "#partition": partition[0],
+            "#sort": sort,
+            **{f"#w_{name}": name for name in filters},
+        },
+        "ExpressionAttributeValues": {
+            **attributes({":partition": partition[1], ":low": low, ":high": high}),
+            **{f":w_{name}": value for name, value in filters.items()},
+        },
+        "ScanIndexForward": False,
+        "Limit": limit + 1,
+    }
+    if index:
+        query["IndexName"] = index
+    if filters:
+        query["FilterExpression"] = " AND ".join(f"#w_{name} = :w_{name}" for name in filters)
+    found: list[Item] = []
+    while len(found) < limit:
+        answer = aws.dynamodb().query(**query)
+        found += [item for item in map(plain, answer["Items"]) if item[sort] != high]
+        if "LastEvaluatedKey" not in answer:
+            break
+        query["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+    return found[:limit]
+
+
+def many(table: str, keys: Sequence[Item]) -> list[Item]:
+    """The items with these keys (at most 100), in their order; what is not there is left out."""
+    found: list[Item] = []
+    request: Any = {table: {"Keys": [attributes(key) for key in keys]}} if keys else None
+    while request:
+        answer = aws.dynamodb().batch_get_item(RequestItems=request)
+        found += [plain(item) for item in answer["Responses"].get(table, [])]
+        request = answer.get("UnprocessedKeys")
+    return [item for key in keys for item in found if all(item[name] == value for name, value in key.items())]
+
+
+def write_cursor(sort_value: str) -> str:
+    """The cursor that goes on after the item with this sort value."""
     return base64.urlsafe_b64encode(sort_value.encode()).decode().rstrip("=")
 
 
-def _read_cursor(cursor: str | None, prefix: str) -> str | None:
+def read_cursor(cursor: str | None, prefix: str) -> str | None:
+    """The sort value of a cursor of ours. Raises BadRequest for anything else."""
     if cursor is None:
         return None
     try:

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.core import aws, dynamo
+from shared.core.acting import UNKNOWN, acting, as_actor
 from shared.core.dynamo import Refused
 from shared.core.errors import BadRequest, Unavailable
 
@@ -276,7 +277,7 @@ def test_a_foreign_or_garbled_cursor_is_refused_before_anything_is_asked(cursor:
 @given(st.text(max_size=60))
 def test_no_cursor_makes_anything_but_a_page_or_bad_cursor(cursor: str) -> None:
     try:
-        value = dynamo._read_cursor(cursor, "entry#")
+        value = dynamo.read_cursor(cursor, "entry#")
     except BadRequest as refused:
         assert refused.code == "bad_cursor"  # noqa: PT017 Some examples are cursors.
     else:
@@ -290,4 +291,97 @@ WORDS = st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1, 
 
 @given(WORDS.filter(lambda word: not word.endswith("#")).map("entry#".__add__))
 def test_a_cursor_of_ours_says_what_it_was_made_of(sort_value: str) -> None:
-    assert dynamo._read_cursor(dynamo._write_cursor(sort_value), "entry#") == sort_value
+    assert dynamo.read_cursor(dynamo.write_cursor(sort_value), "entry#") == sort_value
+
+
+# Who did it
+
+
+def signed(write: Any) -> dict[str, Any]:
+    """The one write as it goes out."""
+    (what,) = dynamo._signed(write).values()
+    assert isinstance(what, dict)
+    return what
+
+
+AUDITED = ("jobs", "ledger", "assets", "access")
+
+
+@pytest.mark.parametrize("table", AUDITED)
+def test_what_is_put_into_an_audited_table_says_who_put_it_there(environment: pytest.MonkeyPatch, table: str) -> None:
+    with as_actor("alice", address="203.0.113.7", request_id="req-1"):
+        item = dynamo.plain(signed(dynamo.put(table, {"id": "x"}))["Item"])
+
+    by = item["changed_by"]
+    assert item["id"] == "x"
+    assert (by["actor"], by["address"], by["request_id"]) == ("alice", "203.0.113.7", "req-1")
+    assert by["at"].endswith("Z")
+
+
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [
+        ("SET a = :a", "SET changed_by = :changed_by, a = :a"),
+        ("SET a = :a REMOVE b", "SET changed_by = :changed_by, a = :a REMOVE b"),
+        ("ADD n :a SET b = :a", "ADD n :a SET changed_by = :changed_by, b = :a"),
+        ("REMOVE open_shard, sweep_at", "REMOVE open_shard, sweep_at SET changed_by = :changed_by"),
+    ],
+)
+def test_what_is_changed_says_who_changed_it(environment: pytest.MonkeyPatch, expression: str, expected: str) -> None:
+    values = {"a": 1} if ":a" in expression else {}
+    with as_actor("system:sweeper"):
+        what = signed(dynamo.change("jobs", {"id": "x"}, expression, when="attribute_exists(id)", values=values))
+
+    assert what["UpdateExpression"] == expected
+    told = dynamo.plain(what["ExpressionAttributeValues"])
+    assert told[":changed_by"].keys() == {"actor", "at"}
+    assert told[":changed_by"]["actor"] == "system:sweeper"
+    assert {name: told[name] for name in told if name != ":changed_by"} == {f":{name}": 1 for name in values}
+
+
+def test_where_nobody_has_said_who_it_is_nobody_is_named(environment: pytest.MonkeyPatch) -> None:
+    assert dynamo.plain(signed(dynamo.put("jobs", {"id": "x"}))["Item"])["changed_by"]["actor"] == "system:unknown"
+
+
+def test_a_table_that_is_not_audited_is_written_as_it_is(environment: pytest.MonkeyPatch) -> None:
+    assert signed(dynamo.put("limits", {"id": "x"}))["Item"] == {"id": {"S": "x"}}
+
+
+def test_every_member_of_a_transaction_is_signed(table: Stubber) -> None:
+    sent: list[Any] = []
+    client = aws.dynamodb()
+    event = "provide-client-params.dynamodb.TransactWriteItems"
+    client.meta.events.register(event, lambda params, **_: sent.append(params["TransactItems"]), unique_id="test")
+    table.add_response("transact_write_items", {})
+
+    with as_actor("alice"):
+        dynamo.transact(
+            [PUT, dynamo.change("ledger", {"account": "a", "sort": "b"}, "SET c = :c", when="x", values={})]
+        )
+
+    client.meta.events.unregister(event, unique_id="test")
+    put, change = sent[0]
+    assert "changed_by" in put["Put"]["Item"]
+    assert "changed_by" in change["Update"]["UpdateExpression"]
+
+
+def test_who_acts_is_known_only_within_the_block() -> None:
+    with as_actor("alice"):
+        with as_actor("system:workflow"):
+            assert acting().name == "system:workflow"
+        assert acting().name == "alice"
+
+    assert acting() == UNKNOWN
+
+
+def test_what_is_removed_is_signed_first_and_stays_when_somebody_has_changed_it_meanwhile(table: Stubber) -> None:
+    by = {"changed_by": {"M": {"actor": {"S": "alice"}}}}
+    table.add_response("update_item", {"Attributes": {"id": {"S": "x"}, **by}})
+    table.add_client_error(
+        "delete_item", "ConditionalCheckFailedException", modeled_fields={"Item": {"id": {"S": "x"}}}
+    )
+
+    with pytest.raises(Refused) as refused:
+        dynamo.remove("assets", {"id": "x"}, when="attribute_exists(id)", values={})
+
+    assert refused.value.found == [{"id": "x"}]
