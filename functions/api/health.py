@@ -1,4 +1,4 @@
-"""GET /v1/health: that the API answers. Open; it asks nobody, so it says nothing of providers or tables."""
+"""GET /v1/health: that the API answers. Open; it needs nobody's answer, so it says nothing of providers or tables."""
 
 from typing import Literal
 

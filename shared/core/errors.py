@@ -1,17 +1,20 @@
 """What can go wrong for a caller of the HTTP API: one tree, answered in one place (`web.handler`) as RFC 9457 problems.
 
     Problem
-    ├── BadRequest            400  malformed_json, bad_cursor, bad_idempotency_key
+    ├── BadRequest            400  malformed_json, bad_cursor
     ├── Unauthorized          401  unauthorized
     ├── InsufficientCredits   402  insufficient_credits      (needed, available)
     ├── Forbidden             403  forbidden
     ├── NotFound              404  not_found
+    ├── Conflict              409  already_rotated, secret_not_repeatable
     ├── PayloadTooLarge       413  payload_too_large
     ├── UnsupportedMediaType  415  unsupported_media_type
     ├── Invalid               422  invalid_request, idempotency_key_reused   (errors[{pointer, detail}])
     ├── TooManyJobs           429  too_many_jobs             (Retry-After)
+    ├── RateLimited           429  rate_limited              (Retry-After, RateLimit)
     ├── InternalError         500  internal_error
-    └── Unavailable           503  unconfigured, busy, keys_unavailable, provider_budget_exhausted   (Retry-After)
+    └── Unavailable           503  unconfigured, callbacks_unconfigured, keys_unavailable, access_unavailable,
+                                   provider_budget_exhausted, unconfirmed, busy   (Retry-After)
 
 `code` is stable and for programs, `detail` is for people. A 5xx says nothing of the inside: that is in the log, under
 the same request id.
@@ -85,6 +88,10 @@ class NotFound(Problem):
     status, title, code = 404, "Not found", "not_found"
 
 
+class Conflict(Problem):
+    status, title, code = 409, "Conflict", "conflict"
+
+
 class PayloadTooLarge(Problem):
     status, title, code = 413, "Payload too large", "payload_too_large"
 
@@ -109,6 +116,17 @@ class TooManyJobs(Problem):
     def __init__(self, *, kind: str, limit: int, retry_after: int) -> None:
         super().__init__(
             f"{limit} jobs of kind {kind} may be under way at once.",
+            fields={"limit": limit},
+            headers={"retry-after": str(retry_after)},
+        )
+
+
+class RateLimited(Problem):
+    status, title, code = 429, "Too many requests", "rate_limited"
+
+    def __init__(self, *, limit: str, retry_after: int) -> None:
+        super().__init__(
+            f"Too many requests of the class '{limit}'; the next one is welcome in {retry_after} s.",
             fields={"limit": limit},
             headers={"retry-after": str(retry_after)},
         )

@@ -1,6 +1,7 @@
 """The HTTP edge, the same for every function: who calls, how large a body may be, and how a problem is answered.
 
 app = web.Api()                     # needs the scope `studio`; web.Api(scope="admin"); web.Api(scope=web.OPEN)
+app = web.Api(limit="create")       # counted apart from other reads and writes (limits.toml)
 
 @app.get("/v1/credits")
 def get_credits() -> Balance: ...
@@ -21,7 +22,8 @@ from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.exceptions import BotoCoreError, ClientError
 
-from shared.core import auth
+from shared.core import auth, limits
+from shared.core.acting import as_actor
 from shared.core.auth import Caller
 from shared.core.errors import (
     BadRequest,
@@ -30,10 +32,13 @@ from shared.core.errors import (
     NotFound,
     PayloadTooLarge,
     Problem,
+    RateLimited,
     Unauthorized,
     UnsupportedMediaType,
 )
-from shared.core.log import logger
+from shared.core.gcra import Rule, Verdict
+from shared.core.log import count, logger
+from shared.core.trace import noted
 
 OPEN = None
 """The scope of an API that anyone may call."""
@@ -84,14 +89,19 @@ IdempotencyKey = Annotated[
 ]
 
 _caller: ContextVar[Caller | None] = ContextVar("caller", default=None)
+_limits: ContextVar[dict[str, str]] = ContextVar("limits")
 
 
 class Api(APIGatewayHttpResolver):
-    """The resolver of one function. Closed unless `scope` is OPEN: a caller needs a valid token with that scope."""
+    """The resolver of one function. Closed unless `scope` is OPEN: a caller needs a valid token with that scope.
 
-    def __init__(self, *, scope: str | None = "studio") -> None:
+    `limit` is the class of its rate limit, where that does not follow from scope and method.
+    """
+
+    def __init__(self, *, scope: str | None = "studio", limit: str | None = None) -> None:
         super().__init__(enable_validation=True, serializer=_compact)
         self.scope = scope
+        self.limit = limit
         self.not_found(_no_route)
         self.exception_handler(Problem)(_answer)
         self.exception_handler(RequestValidationError)(_answer_invalid)
@@ -105,8 +115,10 @@ def handler(app: Api) -> Callable[[dict[str, Any], LambdaContext], dict[str, Any
         current_id = event["requestContext"]["requestId"]
         logger.set_correlation_id(current_id)
         logger.append_keys(request_id=current_id)
+        _limits.set({})
         try:
-            answer = _respond(app, event, context)
+            with noted("http"):
+                answer = _respond(app, event, context)
         except Problem as problem:
             answer = problem_answer(problem, current_id)
         except Exception as error:  # noqa: BLE001 The edge of the process: a caller must get an answer, the log the traceback.
@@ -115,10 +127,11 @@ def handler(app: Api) -> Callable[[dict[str, Any], LambdaContext], dict[str, Any
         finally:
             _caller.set(None)
         headers = answer.setdefault("headers", {})
+        headers.update(_limits.get())
         headers["x-request-id"] = current_id
         headers.setdefault("cache-control", "no-store")
         logger.info("answered", status=answer["statusCode"], route=event.get("routeKey"))
-        logger.remove_keys(["job_id"])
+        logger.remove_keys(["job_id", "account"])
         return answer
 
     return handle
@@ -163,13 +176,48 @@ def problem_answer(problem: Problem, request_id: str) -> dict[str, Any]:
 
 def _respond(app: Api, event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     request = APIGatewayProxyEventV2(event)
-    if app.scope is not OPEN:
-        _caller.set(auth.authenticate(request.headers.get("authorization"), scope=app.scope))
-        logger.append_keys(account=account())
+    address = request.request_context.http.source_ip
+    who = "system:anonymous"
+    if app.scope is OPEN:
+        _count(*limits.of_address(address, "open"))
+    else:
+        known = _authenticate(request.headers.get("authorization"), address)
+        _caller.set(known)
+        logger.append_keys(account=known.account)
+        _count(*limits.of_account(known.account, known.plan, _class(app, request.request_context.http.method)))
+        auth.require(known, app.scope)
+        who = known.actor
     if _check_body(request):
         # Powertools compares media types by case.
         event = {**event, "headers": {**event["headers"], "content-type": JSON}}
-    return app.resolve(event, context)
+    with as_actor(who, address=address, request_id=request_id()):
+        return app.resolve(event, context)
+
+
+def _authenticate(authorization: str | None, address: str) -> Caller:
+    """The caller. Who is refused too often is told to wait; a good token is let in from any address at any time."""
+    try:
+        return auth.authenticate(authorization)
+    except Unauthorized:
+        _count(*limits.of_address(address, "failed"))
+        raise
+
+
+def _class(app: Api, method: str) -> str:
+    if app.limit:
+        return app.limit
+    if app.scope == "admin":
+        return "admin"
+    return "read" if method in ("GET", "HEAD") else "write"
+
+
+def _count(bucket: str, rule: Rule) -> None:
+    """Count the request and remember what its answer says of the limit. Raises RateLimited."""
+    verdict: Verdict | None = limits.take(bucket, rule)
+    _limits.set(limits.headers(rule, verdict))
+    if verdict is not None and not verdict.allowed:
+        count("RateLimited", limit=rule.name)
+        raise RateLimited(limit=rule.name, retry_after=verdict.reset_s)
 
 
 def _check_body(request: APIGatewayProxyEventV2) -> bool:

@@ -152,7 +152,7 @@ def test_any_changed_character_of_a_token_is_refused(cloud: Loopback, data: st.D
     other = data.draw(st.sampled_from("ABCDwxyz0189-_").filter(lambda character: character != good[position]))
 
     with pytest.raises(Unauthorized):
-        auth.authenticate(f"Bearer {good[:position]}{other}{good[position + 1 :]}", scope="studio")
+        auth.authenticate(f"Bearer {good[:position]}{other}{good[position + 1 :]}")
 
 
 def test_a_token_that_expired_a_moment_ago_is_within_the_leeway(cloud: Loopback) -> None:
@@ -193,7 +193,7 @@ def test_the_secret_is_asked_for_once_a_minute_only(cloud: Loopback) -> None:
     for _ in range(3):
         ask(token=token())
 
-    assert len(cloud.seen) == 1
+    assert cloud.asked == ["secretsmanager.GetSecretValue"]
 
 
 @pytest.mark.parametrize("algorithms", ["", " , ", "HS256,RS256", "none,HS256"])
@@ -284,14 +284,14 @@ def test_the_key_set_is_read_once_for_many_tokens(issuer: Loopback) -> None:
     for _ in range(3):
         ask(token=token(key=RSA, algorithm="RS256", headers={"kid": "rsa"}))
 
-    assert [name for name, _ in issuer.seen] == ["/jwks.json"]
+    assert issuer.asked == ["/jwks.json"]
 
 
 def test_unknown_keys_do_not_make_us_ask_the_issuer_each_time(issuer: Loopback) -> None:
     for number in range(5):
         ask(token=token(key=RSA_OTHER, algorithm="RS256", headers={"kid": f"unknown-{number}"}))
 
-    assert len(issuer.seen) == 1
+    assert issuer.asked == ["/jwks.json"]
 
 
 def test_a_withdrawn_key_is_forgotten_with_its_set(issuer: Loopback) -> None:
