@@ -10,7 +10,7 @@ from shared.core.web import IdempotencyKey
 from shared.jobs import batches
 from shared.jobs.batch_view import BatchView
 
-app = web.Api()
+app = web.Api(limit="create")
 
 
 class BatchRequest(BaseModel):

@@ -9,7 +9,7 @@ from shared.jobs.creation import DryRun
 from shared.jobs.requests import CharacterVideoRequest
 from shared.jobs.view import EstimateView, JobView
 
-app = web.Api()
+app = web.Api(limit="create")
 
 
 @app.post("/v1/character-videos", status_code=202)

@@ -1,7 +1,9 @@
-"""GET /v1/openapi.json: one document over all functions of the HTTP API. Open."""
+"""GET /v1/openapi.json and GET /v1/docs: one document over all functions of the HTTP API, and the page of it. Open."""
 
+import hashlib
 import importlib
 import json
+from base64 import b64encode
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,28 +13,43 @@ from aws_lambda_powertools.event_handler.openapi.merge import OpenAPIMerge
 
 from shared.core import web
 from shared.core.web import Api
+from shared.document import contract, page
 
 app = web.Api(scope=web.OPEN)
 
-TITLE = "Atelier"
-VERSION = "1.0.0"
-DESCRIPTION = "The serverless back end of an AI media studio: generations, credits and the files that come of them."
-SECURITY_SCHEMES = {"jwt": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}}
+CACHED = {"cache-control": "max-age=300"}
 
 
 @app.get("/v1/openapi.json")
-def get_openapi() -> Response[str]:
-    return Response(200, content_type="application/json", body=_document(), headers={"cache-control": "max-age=300"})
+def get_openapi() -> Response[dict[str, Any]]:
+    return Response(200, content_type="application/json", body=document(), headers=CACHED)
+
+
+@app.get("/v1/docs")
+def get_docs() -> Response[str]:
+    # The page has one style and nothing else that a browser would run or load.
+    style = b64encode(hashlib.sha256(page.STYLE.encode()).digest()).decode()
+    nothing = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    policy = f"{nothing}; style-src 'sha256-{style}'"
+    headers = {**CACHED, "content-security-policy": policy, "x-content-type-options": "nosniff"}
+    return Response(200, content_type="text/html; charset=utf-8", body=_page(), headers=headers)
 
 
 @cache
-def _document() -> str:
-    merge = OpenAPIMerge(title=TITLE, version=VERSION, description=DESCRIPTION, on_conflict="error")
+def document() -> dict[str, Any]:
+    """The OpenAPI document of every function beside this one, and of this one."""
+    merge = OpenAPIMerge(
+        title=contract.TITLE, version=contract.VERSION, description=contract.DESCRIPTION, on_conflict="error"
+    )
     for api in _apis():
-        merge.add_schema(_described(api))
-    document = merge.get_openapi_schema()
-    document.setdefault("components", {})["securitySchemes"] = SECURITY_SCHEMES
-    return json.dumps(document, separators=(",", ":"))
+        schema = json.loads(api.get_openapi_json_schema(title=contract.TITLE, version=contract.VERSION))
+        merge.add_schema(contract.described(schema, scope=api.scope))
+    return contract.completed(merge.get_openapi_schema())
+
+
+@cache
+def _page() -> str:
+    return page.html(document())
 
 
 def _apis() -> list[Api]:
@@ -40,18 +57,6 @@ def _apis() -> list[Api]:
     names = sorted(path.stem for path in Path(__file__).parent.glob("*.py") if path.stem != "__init__")
     modules = [importlib.import_module(f"api.{name}") for name in names]
     return [module.app for module in modules if isinstance(getattr(module, "app", None), Api)]
-
-
-def _described(api: Api) -> dict[str, Any]:
-    """The schema of one function, each operation with what it needs of the caller."""
-    schema: dict[str, Any] = json.loads(api.get_openapi_json_schema(title=TITLE, version=VERSION))
-    for operations in schema.get("paths", {}).values():
-        for operation in operations.values():
-            operation["security"] = [] if api.scope is web.OPEN else [{"jwt": [api.scope]}]
-            operation.setdefault("responses", {}).setdefault("default", web.PROBLEM_RESPONSE)
-            if "422" in operation["responses"]:
-                operation["responses"]["422"] = web.PROBLEM_RESPONSE
-    return schema
 
 
 handler = web.handler(app)

@@ -1,10 +1,13 @@
 """The ledger: accounts, holds and immutable entries in one table, one partition per account.
 
     sort key            item
-    account             available, held, spent, granted, version
+    account             available, held, spent, granted, version; reconciled, where the reconciliation has got to
     hold#<job>          amount, captured, state: open | captured | released
     entry#<version>     one change of the balances: type, amount, and the three balances after it
     once#<id>           which entry a repeated grant has made already
+
+Two sparse indexes are for the reconciliation: `reconciliation` has the accounts by when they are looked at next (a
+change puts it at the beginning of its day, so it moves once a day), `open_holds` the holds that are open.
 
 All amounts are whole credits. `available + held + spent = granted` at all times, and `held` is the sum of open holds.
 Every change numbers itself with the account's next version and is conditional on the version before it, so that entries
@@ -14,12 +17,13 @@ that beat it from the refusal and tries again.
 
 import random
 import time
+import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from shared.core import dynamo, ids
+from shared.core import aws, dynamo, ids
 from shared.core.clock import iso
 from shared.core.dynamo import Item, Refused, Write
 from shared.core.errors import InsufficientCredits, TooManyJobs, Unavailable
@@ -30,6 +34,8 @@ EntryType = Literal["grant", "hold", "capture", "release", "revoke"]
 ENTRY_PREFIX = "entry#"
 RETRY_JOBS_AFTER_S = 5
 RACES = 60
+SHARDS = 4
+DAY_S = 86400
 
 # Nobody has changed the balances since they were read.
 STILL_THIS_VERSION = "version = :version"
@@ -113,8 +119,7 @@ def hold(account: Account, *, job: str, kind: str, amount: int, limit: int, now:
     if amount > account.available:
         raise InsufficientCredits(needed=amount, available=account.available)
     after = replace(account, available=account.available - amount, held=account.held + amount).with_jobs(kind, 1)
-    item = {"sort": f"hold#{job}", "account": account.id, "amount": amount, "captured": 0, "state": "open"}
-    return _change(account, [("hold", amount, after)], now, job, also=[dynamo.put(settings().ledger_table, item)])
+    return _change(account, [("hold", amount, after)], now, job, also=[_open_hold(account.id, job, amount)])
 
 
 def hold_batch(account: Account, *, batch: str, jobs: Sequence[tuple[str, int]], limit: int, now: float) -> Change:
@@ -127,29 +132,21 @@ def hold_batch(account: Account, *, batch: str, jobs: Sequence[tuple[str, int]],
         after = after.with_jobs(kind, 1)
     if needed > account.available:
         raise InsufficientCredits(needed=needed, available=account.available)
-    item = {"sort": f"hold#{batch}", "account": account.id, "amount": needed, "captured": 0, "state": "open"}
-    return _change(account, [("hold", needed, after)], now, batch, also=[dynamo.put(settings().ledger_table, item)])
+    return _change(account, [("hold", needed, after)], now, batch, also=[_open_hold(account.id, batch, needed)])
 
 
-def split_hold(account_id: str, batch: str, jobs: Sequence[tuple[str, int]]) -> list[Write]:
+def split_hold(account_id: str, batch: str, jobs: Sequence[tuple[str, int]], *, last: bool) -> list[Write]:
     """Writes that take the amounts of `jobs` (id, amount) out of a batch's hold into holds of their own; refused where
-    that was done already. No balance changes."""
-    table = settings().ledger_table
+    that was done already. No balance changes. After the `last` nothing is left of the batch's hold."""
     taken = dynamo.change(
-        table,
+        settings().ledger_table,
         {"account": account_id, "sort": f"hold#{batch}"},
-        "SET amount = amount - :taken",
+        "SET amount = amount - :taken" + (" REMOVE open_for" if last else ""),
         when="#state = :open AND amount >= :taken",
         names={"#state": "state"},
         values={"taken": sum(amount for _, amount in jobs), "open": "open"},
     )
-    holds = [
-        dynamo.put(
-            table, {"sort": f"hold#{job}", "account": account_id, "amount": amount, "captured": 0, "state": "open"}
-        )
-        for job, amount in jobs
-    ]
-    return [taken, *holds]
+    return [taken, *(_open_hold(account_id, job, amount) for job, amount in jobs)]
 
 
 def capture(account: Account, *, job: str, kind: str, held: int, amount: int, now: float) -> Change:
@@ -206,7 +203,7 @@ def commit(account_id: str, decide: Decide) -> Change:
             met = refused.found[0]
             account = Account.of(met) if met else read(account_id)
             remembered = None
-            time.sleep(random.uniform(0, min(0.005 * 2**attempt, 0.1)))
+            time.sleep(random.uniform(0, min(0.005 * 2**attempt, 0.25)))
         else:
             _remember(change.account)
             return change
@@ -274,30 +271,58 @@ def _change(
         )
         for number, entry in enumerate(made, start=1)
     ]
-    return Change(after, (_move(before, after), *lines, *also), tuple(made))
+    return Change(after, (_move(before, after, now), *lines, *also), tuple(made))
 
 
-def _move(before: Account, after: Account) -> Write:
+def reconcile_shard(account_id: str) -> str:
+    """The partition of the `reconciliation` index that the account is in."""
+    return f"accounts#{zlib.crc32(account_id.encode()) % SHARDS}"
+
+
+def _move(before: Account, after: Account, now: float) -> Write:
     values = {"available": after.available, "held": after.held, "spent": after.spent, "granted": after.granted}
     if min(values.values()) < 0:
         raise Overdrawn(f"a balance of {before.id} would be negative: {values}")
     assignments = ", ".join(f"{name} = :{name}" for name in values)
     first = before.version == 0
     known = {} if first else {"version": before.version}
+    next_look = {"reconcile_at": int(now // DAY_S * DAY_S), "reconcile_shard": reconcile_shard(before.id)}
     return dynamo.change(
         settings().ledger_table,
         {"account": before.id, "sort": "account"},
-        f"SET {assignments}, in_flight = :in_flight, version = :next",
+        f"SET {assignments}, in_flight = :in_flight, version = :next"
+        ", reconcile_at = :reconcile_at, reconcile_shard = :reconcile_shard",
         when=NO_ACCOUNT_YET if first else STILL_THIS_VERSION,
-        values={**values, **known, "in_flight": after.in_flight, "next": after.version},
+        values={**values, **known, **next_look, "in_flight": after.in_flight, "next": after.version},
     )
+
+
+def _open_hold(account_id: str, job: str, amount: int) -> Write:
+    item = {"sort": f"hold#{job}", "account": account_id, "amount": amount, "captured": 0, "state": "open"}
+    return dynamo.put(settings().ledger_table, {**item, "open_for": account_id})
+
+
+def open_holds(account_id: str) -> list[str]:
+    """Ids of what the account has under way: jobs, and batches that are not split yet."""
+    pages = (
+        aws.dynamodb()
+        .get_paginator("query")
+        .paginate(
+            TableName=settings().ledger_table,
+            IndexName="open_holds",
+            KeyConditionExpression="open_for = :account",
+            ExpressionAttributeValues=dynamo.attributes({":account": account_id}),
+        )
+    )
+    holds = [dynamo.plain(item)["sort"] for page in pages for item in page["Items"]]
+    return [str(hold).removeprefix("hold#") for hold in holds]
 
 
 def _end_hold(account_id: str, job: str, held: int, captured: int, state: str) -> Write:
     return dynamo.change(
         settings().ledger_table,
         {"account": account_id, "sort": f"hold#{job}"},
-        "SET #state = :state, captured = :captured",
+        "SET #state = :state, captured = :captured REMOVE open_for",
         when=STILL_HELD,
         names={"#state": "state"},
         values={"state": state, "captured": captured, "open": "open", "amount": held},

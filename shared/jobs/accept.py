@@ -15,7 +15,7 @@ from shared.core.log import count, logger
 from shared.core.settings import settings
 from shared.credits import ledger
 from shared.credits.ledger import Account, Change
-from shared.jobs import budget, inputs, table
+from shared.jobs import budget, callbacks, inputs, table
 from shared.jobs.catalog import Model
 from shared.jobs.requests import Request, units
 from shared.jobs.table import Job
@@ -43,9 +43,12 @@ class Accepted:
 
 
 def offer(account_id: str, request: Request) -> Offer:
-    """The price of a request. Raises Invalid for what cannot be done."""
+    """The price of a request. Raises Invalid for what cannot be done, and Unavailable for a callback that could not be
+    signed."""
     model = request.chosen_model()
     fields = request.fields(model)
+    if request.callback_url is not None:
+        callbacks.check(account_id, request.callback_url)
     found = inputs.resolve(request, model, account_id)
     wanted = units(model, fields, found.seconds)
     return Offer(model, fields, found.keys, wanted, model.price.of(wanted))
@@ -82,7 +85,7 @@ def accept(account_id: str, request: Request, made: Offer, *, idempotency_key: s
         if found is None:
             raise
         return Accepted(same(found, job), replayed=True)
-    count("Job_accepted")
+    count("Job_accepted", kind=job.kind)
     logger.info("accepted", kind=job.kind, model=job.model, held=job.hold)
     return Accepted(job, replayed=False)
 
@@ -125,6 +128,7 @@ def new_job(
         abandon_at=now + made.model.abandon_s * scale,
         request_id=request_id,
         metadata=request.metadata,
+        callback_url=request.callback_url,
         attempts=1 if at_once else 0,
         attempt="open" if at_once else "none",
         attempt_at=now if at_once else 0,

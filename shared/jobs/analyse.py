@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from itertools import batched
 from typing import Any, BinaryIO
 
-from shared.core import aws, dynamo
+from shared.core import dynamo
 from shared.core.clock import now as current_time
 from shared.core.log import logger
 from shared.core.settings import settings
@@ -170,4 +170,4 @@ def _remembered(cache_key: str) -> list[dict[str, Any]] | None:
 
 def _remember(cache_key: str, answer: list[dict[str, Any]]) -> None:
     item = {"id": cache_key, "answer": json.dumps(answer), "expires_at": int(current_time() + KEEP_ANSWERS_S)}
-    aws.dynamodb().put_item(TableName=settings().assets_table, Item=dynamo.attributes(item))
+    dynamo.save(settings().assets_table, item)

@@ -8,6 +8,7 @@ with the same ids, whatever has become of the catalogue, and repeats nothing.
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -155,6 +156,8 @@ def create(
             raise
         return _same(known, batch), True
     count("Batch_accepted")
+    for kind, number in Counter(job.kind for job in jobs).items():
+        count("Job_accepted", number, kind=kind)
     logger.info("batch accepted", batch=batch.id, jobs=len(jobs), held=batch.hold)
     split(batch)
     return batch, False
@@ -197,10 +200,12 @@ def jobs_of(batch: Batch) -> list[Job]:
 def split(batch: Batch) -> None:
     """Split off and start the jobs that are not yet, then take the batch off the sweeper's list. May be repeated."""
     for new in batched(batch.jobs, A_TRANSACTION, strict=False):
+        holds = [(job.id, job.hold) for job in new]
+        last = new[-1] is batch.jobs[-1]
         try:
             dynamo.transact(
                 [
-                    *ledger.split_hold(batch.account, batch.id, [(job.id, job.hold) for job in new]),
+                    *ledger.split_hold(batch.account, batch.id, holds, last=last),
                     *map(table.create, new),
                 ]
             )

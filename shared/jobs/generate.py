@@ -26,7 +26,6 @@ from shared.providers.outcomes import (
     Ambiguous,
     Generation,
     NothingCreated,
-    OperatorNeeded,
     Output,
     Permanent,
     Prediction,
@@ -81,7 +80,7 @@ def _attempt(attempt: Attempt) -> Step:
         return Step("done")
     except NothingCreated as error:
         logger.warning("provider has taken nothing", code=error.code, reason=error.detail)
-        count("SubmitRetried")
+        count("SubmitRetried", provider=job.provider)
         try:
             job = table.requeue(attempt.job, current_time()) if attempt.claimed else job
         except Refused:
@@ -91,16 +90,13 @@ def _attempt(attempt: Attempt) -> Step:
         step = decide.backoff(job.attempts, scale=settings().time_scale, asked=error.retry_after, left=left)
         return replace(step, next="generate_again")
     except Permanent as error:
-        if isinstance(error, OperatorNeeded):
-            logger.error("operator needed", provider=job.provider, reason=error.detail)
-            count("OperatorNeeded")
         return Step("fail", ending="failed", failure=error.failure)
     except Ambiguous as error:
         logger.error("the answer is lost, and may be paid for", provider=job.provider, reason=error.detail)
-        count("OutcomeUnknown")
+        count("OutcomeUnknown", provider=job.provider)
         return decide.unknown_outcome()
     except BadOutput as error:
-        count("BadOutput")
+        count("BadOutput", provider=job.provider)
         logger.error("a paid answer cannot be used", provider=job.provider, reason=error.detail)
         return fail("failed", "bad_output", f"The provider's result cannot be used: {error.detail}.")
     return _done(job, kept, told)
@@ -165,5 +161,5 @@ def _reconcile(job: Job) -> Step:
         logger.warning("found the files of a lost attempt", files=len(kept))
         return _done(job, kept, Prediction(id="none", status="succeeded"))
     logger.error("an attempt was lost, and may be paid for", provider=job.provider)
-    count("OutcomeUnknown")
+    count("OutcomeUnknown", provider=job.provider)
     return decide.unknown_outcome()

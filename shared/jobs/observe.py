@@ -27,15 +27,18 @@ def deliver(job_id: str, provider: str, notice: Notice) -> None:
     prediction = notice.prediction or _reread(job_id, provider, notice)
     try:
         if prediction.ended:
-            workflow.wake(table.record_result(job_id, provider, prediction, now))
+            job = table.record_result(job_id, provider, prediction, now)
+            logger.append_keys(request_id=job.request_id)
+            workflow.wake(job)
             logger.info("result recorded", prediction=prediction.id, status=prediction.status)
         else:
-            table.adopt(job_id, prediction, now)
+            logger.append_keys(request_id=table.adopt(job_id, prediction, now).request_id)
     except Refused as refused:
-        job = table.met(refused)
-        if job is None or job.provider != provider:
+        met = table.met(refused)
+        if met is None or met.provider != provider:
             raise UnknownJob(job_id) from refused
-        _not_news(job, prediction, now)
+        logger.append_keys(request_id=met.request_id)
+        _not_news(met, prediction, now)
 
 
 def _reread(job_id: str, provider: str, notice: Notice) -> Prediction:
@@ -43,6 +46,7 @@ def _reread(job_id: str, provider: str, notice: Notice) -> Prediction:
     job = table.get(job_id)
     if job is None or job.provider != provider:
         raise UnknownJob(job_id)
+    logger.append_keys(request_id=job.request_id)
     module, key = predictor(provider), keys.made_by(provider, job.provider_key)
     return module.fetch(module.connection(key), job.provider_model, notice.prediction_id)
 
@@ -51,7 +55,7 @@ def _not_news(job: Job, prediction: Prediction, now: float) -> None:
     """The job knows this already, has another prediction, or is over."""
     if job.prediction is not None and job.prediction != prediction.id:
         logger.error("webhook of a prediction too many", prediction=prediction.id, known=job.prediction)
-        count("SurplusPrediction")
+        count("SurplusPrediction", provider=job.provider)
     elif job.terminal and job.status != "succeeded" and prediction.status == "succeeded":
         _late(job, prediction, now)
     elif job.result is not None and not job.terminal:
@@ -69,7 +73,7 @@ def _late(job: Job, prediction: Prediction, now: float) -> None:
         logger.info("late success is known already")
     else:
         logger.error("success after the end", ended=job.status, prediction=prediction.id)
-        count("LateSuccess")
+        count("LateSuccess", provider=job.provider)
     workflow.start(job, Step("store"), called=f"{job.id}-late")
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from shared.core.clock import now as current_time
-from shared.core.log import count, logger
+from shared.core.log import about, count, logger
 from shared.jobs import observe, table
 from shared.jobs.table import Job
 from shared.providers import keys, replicate
@@ -98,12 +98,13 @@ def _is_settled(job: Job, prediction: Prediction) -> bool:
 
 def _tell(job: Job, prediction: Prediction) -> bool:
     """Take the prediction as if its webhook had come; whether that was news for the job."""
-    observe.deliver(job.id, job.provider, Notice(prediction.id, prediction))
-    now = table.get(job.id)
-    if now is None or _known(now) == _known(job):
-        return False
-    logger.warning("recovered a prediction", prediction=prediction.id, job=job.id, status=prediction.status)
-    return True
+    with about(job.id, job.request_id):
+        observe.deliver(job.id, job.provider, Notice(prediction.id, prediction))
+        now = table.get(job.id)
+        if now is None or _known(now) == _known(job):
+            return False
+        logger.warning("recovered a prediction", prediction=prediction.id, status=prediction.status)
+        return True
 
 
 def _known(job: Job) -> tuple[Any, ...]:
@@ -123,7 +124,8 @@ def _ask_again(job_id: str, report: Report) -> None:
     except Gone:
         found = None
     except ProviderError as error:
-        logger.warning("provider does not tell", job=job.id, reason=error.detail)
+        with about(job.id, job.request_id):
+            logger.warning("provider does not tell", reason=error.detail)
         report.silent += 1
         return
     if found is not None and found.status == "succeeded":

@@ -15,6 +15,8 @@ LONGEST_TEXT = 40_000
 MOST_METADATA = 20
 LARGEST_SEED = 2**32 - 1
 DEFAULT_DURATION_S = 30
+ABOUT_THE_JOB = {"model", "metadata", "callback_url"}
+"""Fields that do not shape the result."""
 
 # The constraints come before the validator: behind one, the length would be that of the text with its blanks.
 Prompt = Annotated[
@@ -26,6 +28,11 @@ MediaRef = Annotated[
     Text,
     StringConstraints(pattern=r"^(as_[0-9a-z]{26}|https?://[^\s]+)$", max_length=2048),
     Field(description="One of your assets by its id, or an https URL.", examples=["as_5b4h4f960xmmrjfj2w13a6krwr"]),
+]
+CallbackUrl = Annotated[
+    Text,
+    StringConstraints(pattern=r"^https?://[!-~]+$", max_length=2048),
+    Field(examples=["https://studio.example.com/atelier/callbacks"]),
 ]
 Seconds = Annotated[int, Field(ge=1, le=4 * 3600)]
 
@@ -45,6 +52,10 @@ class Request(BaseModel):
         dict[MetadataKey, MetadataValue],
         Field(max_length=MOST_METADATA, description="Yours, up to 20 pairs; returned with the job, never interpreted."),
     ] = {}
+    callback_url: Annotated[
+        CallbackUrl | None,
+        Field(description="An https URL that is told how the job ended, by a signed POST (Standard Webhooks)."),
+    ] = None
 
     def chosen_model(self) -> Model:
         """The model of the catalogue. Raises Invalid for one that does not serve this kind, or is retired."""
@@ -61,9 +72,9 @@ class Request(BaseModel):
 
     def fields(self, model: Model) -> dict[str, Any]:
         """What shapes the result, with the model's defaults. Raises Invalid for what the model does not offer."""
-        asked = self.model_dump(exclude={"model", "metadata"}, exclude_none=True)
+        asked = self.model_dump(exclude=ABOUT_THE_JOB, exclude_none=True)
         limits = model.limits
-        for name in sorted(self.model_fields_set - {"model", "metadata"}):
+        for name in sorted(self.model_fields_set - ABOUT_THE_JOB):
             if name in asked and not model.takes(name) and name not in self._ours(model):
                 raise invalid(name, f"{model.id} takes no {name}")
         self._one_of("aspect_ratio", asked, limits.aspect_ratios, model)

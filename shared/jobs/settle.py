@@ -2,15 +2,20 @@
 
 from collections.abc import Sequence
 
+from aws_lambda_powertools.metrics import MetricUnit
+
 from shared.core.clock import now as current_time
 from shared.core.dynamo import Refused, Write
-from shared.core.log import count, logger
+from shared.core.log import count, gauge, logger, measure
 from shared.credits import ledger
 from shared.credits.ledger import Account, Change, Overdrawn
 from shared.jobs import budget, catalog, prices, table
 from shared.jobs.status import Ending
 from shared.jobs.table import Job
 from shared.providers.outcomes import Failure
+
+CALLERS_OWN = ("invalid_input", "content_refused")
+"""What a job fails of that its caller can change."""
 
 
 def succeed(job: Job) -> Job:
@@ -63,6 +68,17 @@ def _once(job: Job, decide: ledger.Decide) -> Job:
     settled = table.get(job.id)
     if settled is None:
         raise LookupError(f"{job.id} is gone")
-    count(f"Job_{settled.status}")
+    _tell(settled)
     logger.info("settled", status=settled.status, charged=settled.charged, held=job.hold)
     return settled
+
+
+def _tell(job: Job) -> None:
+    """The end of a job in numbers. What its caller has asked wrongly, or has called off, does not count as failed."""
+    count(f"Job_{job.status}", kind=job.kind, provider=job.provider)
+    if job.status == "succeeded":
+        gauge("FailedPercent", 0)
+        measure("JobSeconds", max(0.0, current_time() - job.accepted_at), MetricUnit.Seconds, kind=job.kind)
+        measure("ProviderCostUsd", job.cost_usd or 0.0, MetricUnit.NoUnit, provider=job.provider)
+    elif job.status != "canceled" and (job.error is None or job.error.code not in CALLERS_OWN):
+        gauge("FailedPercent", 100)

@@ -4,7 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from shared.core.acting import as_actor
 from shared.core.log import logger
+from shared.core.trace import noted
 from shared.jobs.status import Ending
 from shared.providers.outcomes import Failure
 
@@ -58,7 +60,8 @@ def handler(step: Callable[[State], Step]) -> Callable[[State, object], State]:
         request = {"request_id": state["request_id"]} if "request_id" in state else {}
         logger.append_keys(job_id=job_id, request_id=request.get("request_id"))
         try:
-            outcome = step(state)
+            with as_actor("system:workflow", request_id=str(request.get("request_id", ""))), noted("step"):
+                outcome = step(state)
         except Exception:
             logger.exception("step failed")
             raise

@@ -42,7 +42,7 @@ def store(job: Job) -> Step:
     try:
         _keep(job, result)
     except BadOutput as error:
-        count("BadOutput")
+        count("BadOutput", provider=job.provider)
         logger.warning("output cannot be stored", reason=error.detail, tries=job.store_attempts)
         if error.worth_retrying and job.store_attempts < decide.STORE_ATTEMPTS:
             return Step("store_again", wait_seconds=settings().scaled(AGAIN_AFTER_S * 2 ** (job.store_attempts - 1)))

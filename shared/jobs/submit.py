@@ -14,7 +14,6 @@ from shared.providers.breaker import guarded
 from shared.providers.outcomes import (
     Ambiguous,
     NothingCreated,
-    OperatorNeeded,
     Permanent,
     Prediction,
     ProviderError,
@@ -79,7 +78,7 @@ def _look_up(job: Job, now: float) -> Step | None:
         if now < job.abandon_at:
             return Step("backoff", wait_seconds=settings().scaled(decide.LONGEST_BACKOFF_S / 5))
         logger.error("it is not known whether the provider has made anything", provider=job.provider)
-        count("OutcomeUnknown")
+        count("OutcomeUnknown", provider=job.provider)
         return decide.unknown_outcome()
     except ProviderError as error:
         logger.warning("cannot look the prediction up", reason=error.detail)
@@ -124,18 +123,14 @@ def attempt(job: Job) -> tuple[Job, Step]:
         prediction, key = _create(job)
     except NothingCreated as error:
         logger.warning("provider has taken nothing", code=error.code, reason=error.detail)
-        count("SubmitRetried")
+        count("SubmitRetried", provider=job.provider)
         job = _unless_known(job, table.requeue)
         return job, _try_again(job, error.retry_after)
     except Ambiguous as error:
         logger.warning("provider's answer is lost", reason=error.detail)
-        count("SubmitAmbiguous")
+        count("SubmitAmbiguous", provider=job.provider)
         job = _unless_known(job, table.lose_attempt)
         return job, Step("backoff", wait_seconds=settings().scaled(decide.BACKOFF_S))
-    except OperatorNeeded as error:
-        logger.error("operator needed", provider=job.provider, reason=error.detail)
-        count("OperatorNeeded")
-        raise
     return _adopt(job, prediction, key) or job, Step("await")
 
 
@@ -165,7 +160,7 @@ def _adopt(job: Job, prediction: Prediction, key: str) -> Job | None:
         if met is not None and met.prediction == prediction.id:
             return met
         logger.error("a prediction too many", prediction=prediction.id, known=met and met.prediction)
-        count("SurplusPrediction")
+        count("SurplusPrediction", provider=job.provider)
         _stop(job, prediction, key)
         return None
 

@@ -6,10 +6,13 @@ asks in its place, so that waiting costs the workflow no transition, and wakes i
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from aws_lambda_powertools.metrics import MetricUnit
 
 from shared.core.clock import now as current_time
 from shared.core.dynamo import Refused
-from shared.core.log import count, logger
+from shared.core.log import about, count, logger, measure
 from shared.core.settings import settings
 from shared.jobs import batches, decide, observe, table, workflow
 from shared.jobs.steps import Step, fail
@@ -27,49 +30,59 @@ HOPELESS_AFTER = 5
 """Executions that did not end an abandoned job, before it is ended without asking anybody."""
 
 
+@dataclass
+class Round:
+    """What a sweep has come upon: jobs that were given a new execution, jobs that should have ended long ago, and the
+    providers that did not answer and are not asked again."""
+
+    restarted: int = 0
+    overdue: int = 0
+    silent: set[str] = field(default_factory=set)
+
+
 def sweep(time_left: Callable[[], float]) -> int:
     """Look after every due job while `time_left()` (seconds) lasts; how many were given a new execution."""
-    restarted = 0
-    silent: set[str] = set()
+    met = Round()
     for number in range(table.SHARDS):
         while time_left() > ENOUGH_TIME_S:
             due = table.due(f"open#{number}", current_time(), limit=PAGE)
             for job_id in due:
                 if time_left() > ENOUGH_TIME_S:
-                    restarted += _try(job_id, silent)
+                    _try(job_id, met)
             if len(due) < PAGE:
                 break
-    count("SweepRestarted", restarted)
-    logger.info("swept", restarted=restarted)
-    return restarted
+    count("SweepRestarted", met.restarted)
+    measure("JobsOverdue", met.overdue, MetricUnit.Count)
+    logger.info("swept", restarted=met.restarted, overdue=met.overdue)
+    return met.restarted
 
 
-def _try(job_id: str, silent: set[str]) -> bool:
+def _try(job_id: str, met: Round) -> None:
     """Look after one job; whatever is wrong with it is no reason to leave the others alone."""
-    try:
-        return _look_after(job_id, silent)
-    except Exception:  # noqa: BLE001 It stays due, or comes again in a minute.
-        logger.exception("could not look after this job")
-        count("SweepFailed")
-        return False
+    with about(job_id, None):
+        try:
+            met.restarted += _look_after(job_id, met)
+        except Exception:  # noqa: BLE001 It stays due, or comes again in a minute.
+            logger.exception("could not look after this job")
+            count("SweepFailed")
 
 
-def _look_after(job_id: str, silent: set[str]) -> bool:
-    """Give the job an execution if none works on it; ask for the news if one waits. `silent` are the providers that did
-    not answer in this sweep, and are not asked again."""
+def _look_after(job_id: str, met: Round) -> bool:
+    """Give the job an execution if none works on it, and say so; ask for the news if one waits."""
     now = current_time()
-    logger.append_keys(job_id=job_id)
     if job_id.startswith("batch_"):
         return _go_on_with(job_id)
     try:
         job = table.claim_sweep(job_id, now)
     except Refused:
         return False
+    logger.append_keys(request_id=job.request_id)
     running = workflow.status(job)
     overdue = now > job.abandon_at + settings().scaled(OVERDUE_AFTER_S)
+    met.overdue += overdue
     if running == "RUNNING" and not overdue:
-        if job.provider not in silent and not observe.look(job):
-            silent.add(job.provider)
+        if job.provider not in met.silent and not observe.look(job):
+            met.silent.add(job.provider)
         _look_again(job, now)
         return False
     logger.warning("nobody looks after this job", execution=running, status=job.status, overdue=overdue)

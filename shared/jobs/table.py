@@ -37,7 +37,7 @@ class Job:
     `provider_model` is what the provider calls the model: its predictions can be asked about when the catalogue has it
     no more. `units` are those of the model's price that were asked for; `provider_key` is the fingerprint of the key
     that the prediction was made with; `progress` is the furthest that the provider has told of. `claim` names the claim
-    of the last create attempt.
+    of the last create attempt. `seq` counts the changes.
     """
 
     id: str
@@ -60,6 +60,7 @@ class Job:
     units: float = 1
     batch: str | None = None
     metadata: dict[str, str] = field(default_factory=dict)
+    callback_url: str | None = None
     charged: int = 0
     cost_usd: float | None = None
     error: Failure | None = None
@@ -78,6 +79,7 @@ class Job:
     task_token: str | None = field(default=None, repr=False)
     executions: int = 0
     store_attempts: int = 0
+    seq: int = 0
 
     @property
     def terminal(self) -> bool:
@@ -126,6 +128,12 @@ def lost_shard(job_id: str) -> str:
     return shard(job_id).replace("open#", "lost#")
 
 
+def untold_shard(job_id: str) -> str:
+    """The partition of the same index for jobs that are over, and whose callback nobody has taken on yet."""
+    return shard(job_id).replace("open#", "untold#")
+
+
+UNTOLD_SHARDS = tuple(f"untold#{number}" for number in range(SHARDS))
 LOST_SHARDS = tuple(f"lost#{number}" for number in range(SHARDS))
 
 
@@ -403,6 +411,18 @@ def fail(job: Job, ending: Ending, failure: Failure, now: float, *, origins: lis
     return _end(job, ending, now, "#error = :error", names=names, origins=origins, error=vars(failure))
 
 
+def told(job: Job, now: float) -> Write:
+    """The callback of a job that is over is taken on, as a transaction's write."""
+    lost = _is_lost(job, job.status)
+    return dynamo.change(
+        settings().jobs_table,
+        {"id": job.id},
+        "SET open_shard = :lost, sweep_at = :now" if lost else "REMOVE open_shard, sweep_at",
+        when="open_shard = :untold",
+        values={"untold": untold_shard(job.id), **({"lost": lost_shard(job.id), "now": now} if lost else {})},
+    )
+
+
 def due(shard_name: str, now: float, *, limit: int) -> list[str]:
     """Ids of unfinished jobs that nobody has reported on for a while, the longest-waiting first."""
     answer = aws.dynamodb().query(
@@ -458,16 +478,20 @@ def _end(
     origins: list[Status] | None = None,
     **values: Any,
 ) -> Write:
-    # Of a job that timed out with a prediction under way, something may yet be heard: `recover` asks for it.
-    lost = status == "timed_out" and job.prediction is not None
-    remembered: dict[str, Any] = {"lost": lost_shard(job.id), "sweep": now} if lost else {}
-    keep = ", open_shard = :lost, sweep_at = :sweep REMOVE task_token"
+    remembered: dict[str, Any] = {}
+    if job.callback_url is not None:
+        remembered = {"shard": untold_shard(job.id), "sweep": now + settings().scaled(SWEEP_AFTER_S)}
+    elif _is_lost(job, status):
+        remembered = {"shard": lost_shard(job.id), "sweep": now}
+    keep = ", open_shard = :shard, sweep_at = :sweep REMOVE task_token"
     drop = " REMOVE sweep_at, open_shard, task_token"
     allowed = {f"from{number}": origin for number, origin in enumerate(origins or before(status))}
     return dynamo.change(
         settings().jobs_table,
         {"id": job.id},
-        f"SET #status = :status, updated_at = :updated, expires_at = :expires, {assignment}" + (keep if lost else drop),
+        f"SET #status = :status, updated_at = :updated, expires_at = :expires, {assignment}"
+        + (keep if remembered else drop)
+        + " ADD seq :one",
         # A terminal status never changes; a second settlement finds nothing to do.
         when=f"#status IN ({', '.join(f':{name}' for name in allowed)})",
         names={**NAMES, **(names or {})},
@@ -475,11 +499,18 @@ def _end(
             "status": status,
             "updated": iso(now),
             "expires": int(now + KEEP_TERMINAL_S),
+            "one": 1,
             **allowed,
             **remembered,
             **values,
         },
     )
+
+
+def _is_lost(job: Job, status: Status) -> bool:
+    """Whether something may yet be heard of a job that is over, since it timed out with a prediction under way; then
+    `recover` asks for it."""
+    return status == "timed_out" and job.prediction is not None
 
 
 def _change(
@@ -491,10 +522,10 @@ def _change(
     write = dynamo.change(
         settings().jobs_table,
         {"id": job_id},
-        f"{expression}, updated_at = :updated",
+        f"{expression}, updated_at = :updated ADD seq :one",
         when=when,
         names={**used, **(names or {})},
-        values={"updated": iso(now), **values},
+        values={"updated": iso(now), **values, "one": 1},
     )
     return Job.of(dynamo.update(write))
 

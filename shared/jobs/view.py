@@ -72,6 +72,7 @@ class JobView(BaseModel):
     assets: list[AssetView]
     error: JobError | None
     metadata: dict[str, str]
+    callback_url: str | None = None
     created_at: str
     updated_at: str
     deadline: str
@@ -88,6 +89,7 @@ class JobView(BaseModel):
             assets=[AssetView.of(asset) for asset in job.assets],
             error=JobError(code=job.error.code, detail=job.error.detail) if job.error else None,
             metadata=job.metadata,
+            callback_url=job.callback_url,
             created_at=job.created_at,
             updated_at=job.updated_at,
             deadline=iso(job.deadline_at),

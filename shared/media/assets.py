@@ -1,6 +1,11 @@
-"""Assets: the files we keep. The bytes are in the media bucket, what is known of them in the assets table."""
+"""Assets: the files we keep. The bytes are in the media bucket, what is known of them in the assets table.
+
+An asset's row is announced (`pending_at`, in the index `pending`) before its file is written, so that a file whose
+asset never came about can be found without looking through the bucket: `purge` does, a day later.
+"""
 
 import hashlib
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, Literal, cast
@@ -17,6 +22,7 @@ from shared.media.types import EXTENSIONS, HEAD_BYTES, sniff
 Family = Literal["image", "video", "audio"]
 
 URL_TTL_S = 3600
+SHARDS = 4
 PART_BYTES = 8 * 1024 * 1024
 # One part in memory at a time: the transfer runs in the calling thread.
 TRANSFER = TransferConfig(multipart_threshold=PART_BYTES, multipart_chunksize=PART_BYTES, use_threads=False)
@@ -91,6 +97,7 @@ def store(
         # boto3 wants a whole file object; of one that it cannot seek in, it only ever calls read().
         source = cast(BinaryIO, stream)
         options = {"ContentType": content_type}
+        announced = _announce(asset_id, origin, now)
         aws.s3().upload_fileobj(source, settings().media_bucket, key, ExtraArgs=options, Config=TRANSFER)
     except Unreadable as error:
         raise BadOutput(str(error)) from error
@@ -113,7 +120,8 @@ def store(
             width=width,
             height=height,
             duration_s=duration,
-        )
+        ),
+        announced,
     )
 
 
@@ -121,6 +129,7 @@ def store_text(text: str, content_type: str, asset_id: str, origin: Origin, *, n
     """Keep a text that we have made ourselves (captions, a JSON document) as an asset."""
     data = text.encode()
     key = f"assets/{asset_id}{EXTENSIONS[content_type]}"
+    announced = _announce(asset_id, origin, now)
     stored_type = content_type if content_type == "application/json" else f"{content_type}; charset=utf-8"
     aws.s3().put_object(Bucket=settings().media_bucket, Key=key, Body=data, ContentType=stored_type)
     return _record(
@@ -132,14 +141,15 @@ def store_text(text: str, content_type: str, asset_id: str, origin: Origin, *, n
             bytes=len(data),
             sha256=hashlib.sha256(data).hexdigest(),
             created_at=iso(now),
-        )
+        ),
+        announced,
     )
 
 
 def find(asset_id: str, *, account: str) -> Asset | None:
     """The asset, if the account has it."""
     item = dynamo.get(settings().assets_table, {"id": asset_id})
-    return Asset.of(item) if item and item["account"] == account else None
+    return Asset.of(item) if item and item["account"] == account and "key" in item else None
 
 
 def url(key: str) -> str:
@@ -171,9 +181,27 @@ def _measure(key: str, content_type: str) -> tuple[int | None, int | None, float
         return found.width, found.height, found.duration_s
 
 
-def _record(asset: Asset) -> Asset:
-    item = dynamo.attributes({name: value for name, value in vars(asset).items() if value is not None})
-    aws.dynamodb().put_item(TableName=settings().assets_table, Item=item)
+def _announce(asset_id: str, origin: Origin, now: float) -> Item:
+    """Put a row in the place of the asset that is to come, and return what of it must stay on the asset: what marks it
+    as pending, if this has been tried before and there may be a file of the first try that is not the asset's."""
+    mark: Item = {"pending_shard": f"pending#{zlib.crc32(asset_id.encode()) % SHARDS}", "pending_at": int(now)}
+    row = dynamo.update(
+        dynamo.change(
+            settings().assets_table,
+            {"id": asset_id},
+            "SET account = :account, job_id = :job_id, announced_at = if_not_exists(announced_at, :now)"
+            ", pending_shard = :pending_shard, pending_at = :pending_at",
+            when="attribute_not_exists(id) OR account = :account",
+            values={"account": origin.account, "job_id": origin.job_id, "now": now, **mark},
+        )
+    )
+    first = "key" not in row and row["announced_at"] == now
+    return {} if first else mark
+
+
+def _record(asset: Asset, mark: Item) -> Asset:
+    fields = {name: value for name, value in vars(asset).items() if value is not None}
+    dynamo.save(settings().assets_table, {**fields, **mark})
     return asset
 
 

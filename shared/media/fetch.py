@@ -1,24 +1,21 @@
 """Reading a URL that somebody else has given us.
 
-https only, to public addresses only; the address that was checked is the one that is connected to, so a name that
-resolves differently the second time gains nothing; every redirect is checked again. Origins on the allow-list (the
-local cloud's own loopback hosts; empty on AWS) are exempt from both rules.
+Only where `core.addresses` lets us go, to the very address that it has checked; every redirect is checked again.
 """
 
-import ipaddress
-import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urljoin
 
 import httpx
+
+from shared.core import addresses
+from shared.core.addresses import Resolve, resolve
 
 CONNECT_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 20.0
 MOST_REDIRECTS = 3
-
-Resolve = Callable[[str, int], list[str]]
 
 
 class FetchError(Exception):
@@ -39,11 +36,6 @@ class Download:
 
     chunks: Iterator[bytes]
     length: int | None
-
-
-def resolve(host: str, port: int) -> list[str]:
-    """The addresses of a host, in the system's order."""
-    return [str(found[4][0]) for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
 
 
 @contextmanager
@@ -77,28 +69,12 @@ def download(
 def _pinned(http: httpx.Client, url: str, allowed: frozenset[str], resolve: Resolve) -> httpx.Request:
     """A request to the one checked address of the URL's host, under the host's own name."""
     try:
-        parts, parsed = urlsplit(url), httpx.URL(url)
-        host, port = parts.hostname, parts.port
-        parts.netloc.encode("ascii")
-    except (ValueError, httpx.InvalidURL) as error:
-        raise AddressRefused("malformed URL") from error
-    headers = {"accept-encoding": "identity", "user-agent": "atelier/1"}
-    if not host or "@" in parts.netloc:
-        raise AddressRefused("malformed URL")
-    if f"{parts.scheme}://{parts.netloc}" in allowed:
-        return http.build_request("GET", url, headers=headers)
-    if parts.scheme != "https":
-        raise AddressRefused("not https")
-    try:
-        addresses = resolve(host, port or 443)
-    except (OSError, UnicodeError) as error:
-        raise Unreadable("the host has no address") from error
-    if not addresses or not all(is_public(address) for address in addresses):
-        raise AddressRefused("the host has a private address")
-    pinned = parsed.copy_with(host=addresses[0])
-    return http.build_request(
-        "GET", pinned, headers={**headers, "host": parts.netloc}, extensions={"sni_hostname": host}
-    )
+        target = addresses.check(url, allowed=allowed, resolve=resolve)
+    except addresses.AddressRefused as error:
+        raise AddressRefused(str(error)) from error
+    except addresses.NoAddress as error:
+        raise Unreadable(str(error)) from error
+    return target.request(http, "GET", headers={"accept-encoding": "identity", "user-agent": "atelier/1"})
 
 
 def _following(url: str, location: str) -> str:
@@ -106,28 +82,6 @@ def _following(url: str, location: str) -> str:
         return urljoin(url, location)
     except ValueError as error:
         raise AddressRefused("malformed URL") from error
-
-
-# All of IPv6 that is routed on the internet. What lies outside is not always "private" to Python's ipaddress: the
-# old site-local and IPv4-compatible blocks, for two.
-GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
-NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
-
-
-def is_public(address: str) -> bool:
-    """Whether an address is on the public internet; what an IPv6 address embeds is looked at as well."""
-    try:
-        ip = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return False
-    if isinstance(ip, ipaddress.IPv6Address):
-        embedded = ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
-        if ip in NAT64:
-            embedded = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
-        if embedded is not None:
-            return embedded.is_global and not embedded.is_multicast
-        return ip in GLOBAL_UNICAST and ip.is_global
-    return ip.is_global and not ip.is_multicast
 
 
 @contextmanager

@@ -88,4 +88,5 @@ def _told(transition: CircuitTransition) -> None:
     logger.warning(
         "circuit", provider=transition.circuit_name, before=str(transition.from_state), now=str(transition.to_state)
     )
-    count("CircuitChanged")
+    if transition.to_state == CircuitState.OPEN:
+        count("CircuitOpened", provider=transition.circuit_name)

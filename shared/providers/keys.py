@@ -13,7 +13,7 @@ from shared.core.clock import now as current_time
 from shared.core.errors import Unavailable
 from shared.core.log import count, logger
 from shared.core.settings import settings
-from shared.providers.outcomes import KeyRefused, Throttled
+from shared.providers.outcomes import KeyRefused, OperatorNeeded, Throttled
 
 REST_S = 30.0
 
@@ -43,7 +43,7 @@ def rest(key: str, seconds: float | None) -> None:
 
 def with_one[T](provider: str, call: Callable[[str], T]) -> T:
     """The result of `call` with the first key that is neither throttled nor refused. Raises what the last one met:
-    Throttled rather than KeyRefused, since that passes."""
+    Throttled rather than KeyRefused, since that passes. Whatever needs an operator is told here, once for each key."""
     met: Throttled | KeyRefused | None = None
     for key in rested(provider):
         try:
@@ -51,9 +51,11 @@ def with_one[T](provider: str, call: Callable[[str], T]) -> T:
         except Throttled as error:
             rest(key, error.retry_after)
             met = error
-        except KeyRefused as error:
+        except OperatorNeeded as error:
             logger.error("operator needed", provider=provider, key=fingerprint(key), reason=error.detail)
-            count("OperatorNeeded")
+            count("OperatorNeeded", provider=provider)
+            if not isinstance(error, KeyRefused):
+                raise
             rest(key, None)
             met = met if isinstance(met, Throttled) else error
     raise met or KeyRefused("there is no key")
