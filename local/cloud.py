@@ -615,7 +615,9 @@ def _furnish(settings: _SamSettings, endpoint: str, simulator_url: str) -> Stack
     pages = cloudformation.get_paginator("list_stack_resources").paginate(StackName=settings.stack_name)
     resources = [resource for page in pages for resource in page["StackResourceSummaries"]]
     physical = {resource["LogicalResourceId"]: resource["PhysicalResourceId"] for resource in resources}
+    _set_tables_up(settings, endpoint, physical)
     _add_routes(settings, endpoint, physical, described["StackId"].split(":")[4])
+    _lead_to_sockets(settings, endpoint, physical)
     _fill_secrets(settings, endpoint, outputs, simulator_url)
     api_url = _execute_api_url(endpoint, outputs.get("ApiUrl")) or ""
     return Stack(
@@ -684,12 +686,30 @@ def _fill_secrets(settings: _SamSettings, endpoint: str, outputs: Mapping[str, s
             client.put_secret_value(SecretId=name, SecretString=value)
 
 
+def _set_tables_up(settings: _SamSettings, endpoint: str, physical: Mapping[str, str]) -> None:
+    """The emulator makes tables without their time to live and their backups: turn on what the template says."""
+    dynamodb = _client("dynamodb", endpoint, settings.region)
+    for name, resource in _processed(settings, endpoint).items():
+        if resource["Type"] != "AWS::DynamoDB::Table":
+            continue
+        if expiry := resource["Properties"].get("TimeToLiveSpecification"):
+            dynamodb.update_time_to_live(TableName=physical[name], TimeToLiveSpecification=expiry)
+        if backups := resource["Properties"].get("PointInTimeRecoverySpecification"):
+            dynamodb.update_continuous_backups(TableName=physical[name], PointInTimeRecoverySpecification=backups)
+
+
+def _processed(settings: _SamSettings, endpoint: str) -> Json:
+    """The resources of the template after SAM's transformation."""
+    cloudformation = _client("cloudformation", endpoint, settings.region)
+    answer = cloudformation.get_template(StackName=settings.stack_name, TemplateStage="Processed")
+    resources: Json = answer["TemplateBody"]["Resources"]
+    return resources
+
+
 def _add_routes(settings: _SamSettings, endpoint: str, physical: Mapping[str, str], account: str) -> None:
     """The emulator ignores the OpenAPI body of an HTTP API: make its integrations, routes and CORS rules one by one."""
-    cloudformation = _client("cloudformation", endpoint, settings.region)
     gateway = _client("apigatewayv2", endpoint, settings.region)
-    template = cloudformation.get_template(StackName=settings.stack_name, TemplateStage="Processed")["TemplateBody"]
-    for name, resource in template["Resources"].items():
+    for name, resource in _processed(settings, endpoint).items():
         body = resource.get("Properties", {}).get("Body")
         if (
             resource["Type"] != "AWS::ApiGatewayV2::Api"
@@ -730,6 +750,18 @@ def _add_route(gateway: Any, api: str, key: str, integration: Json, arn: Callabl
         PayloadFormatVersion=integration.get("payloadFormatVersion", "2.0"),
     )
     gateway.create_route(ApiId=api, RouteKey=key, Target=f"integrations/{made['IntegrationId']}")
+
+
+def _lead_to_sockets(settings: _SamSettings, endpoint: str, physical: Mapping[str, str]) -> None:
+    """Functions know the WebSocket API by a name that leads nowhere here: tell them where the emulator has it."""
+    functions = _client("lambda", endpoint, settings.region)
+    for name, resource in _processed(settings, endpoint).items():
+        if resource["Type"] != "AWS::Lambda::Function":
+            continue
+        variables = functions.get_function_configuration(FunctionName=physical[name])["Environment"]["Variables"]
+        if url := variables.get("WEBSOCKET_URL"):
+            variables["WEBSOCKET_URL"] = _execute_api_url(endpoint.replace("http:", "ws:"), url)
+            functions.update_function_configuration(FunctionName=physical[name], Environment={"Variables": variables})
 
 
 def _grant_demo_credits(stack: Stack, say: Say) -> None:

@@ -2,7 +2,7 @@
 
 Every kind of generation is requested, produced by a simulated provider, stored and paid for: a portrait that is brought
 to life by a spoken text, images, a long video, music, its stems, a transcript of the speech, an analysis of the video.
-One request fails at the provider, and its credits come back.
+One request fails at the provider, and its credits come back; its end is told by a signed callback, which is verified.
 """
 
 import hashlib
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from standardwebhooks import Webhook, WebhookVerificationError
 
 from local.cloud import CloudError, Stack, local_cloud
 from shared.media import images, probe
@@ -26,6 +27,7 @@ from shared.media.types import EXTENSIONS
 
 ACCOUNT = "alice"
 LONGEST_WAIT_S = 120.0
+CALLBACK_WITHIN_S = 30.0
 OVER = ("succeeded", "failed", "canceled", "timed_out")
 
 type Json = dict[str, Any]
@@ -111,20 +113,24 @@ def walk(stack: Stack, output: Path, say: Say) -> list[Played]:
     headers = {"authorization": f"Bearer {stack.tokens[ACCOUNT]}"}
     with httpx.Client(base_url=f"{stack.api_url}/v1", headers=headers, timeout=30, trust_env=False) as http:
         before = _get(http, "/credits")
+        receiver = f"{stack.simulator_url}/_sim/callbacks/demo"
+        secret = _post(http, "/callbacks/secret/rotate")["secret"]
         played: list[Played] = []
         made: Made = {}
         for scene in SCENES:
-            played.append(play(http, scene, made, output, say))
+            body = scene.body(made) | ({} if scene.files else {"callback_url": receiver})
+            played.append(play(http, scene, body, output, say))
             if scene.files:
                 made[scene.name] = played[-1].job["assets"][0]["id"]
         check_ledger(http, before, played, say)
+        check_callback(receiver, secret, [item.job for item in played if not item.scene.files], say)
     return played
 
 
-def play(http: httpx.Client, scene: Scene, made: Made, output: Path, say: Say) -> Played:
+def play(http: httpx.Client, scene: Scene, body: Json, output: Path, say: Say) -> Played:
     """Request it, watch it, and check what came of it."""
     begun = time.monotonic()
-    answer = http.post(f"/{scene.path}", json=scene.body(made))
+    answer = http.post(f"/{scene.path}", json=body)
     if answer.status_code != 202:
         raise DemoError(f"POST /v1/{scene.path} answered {answer.status_code}: {answer.text}")
     job = answer.json()
@@ -203,6 +209,24 @@ def check_ledger(http: httpx.Client, before: Json, played: list[Played], say: Sa
     say(f"the ledger balances: {len(entries)} entries, {after['available']} available, {after['spent']} spent")
 
 
+def check_callback(receiver: str, secret: str, jobs: list[Json], say: Say) -> None:
+    """Each of the jobs was told to the receiver, and Standard Webhooks' own library takes it for genuine."""
+    deadline = time.monotonic() + CALLBACK_WITHIN_S
+    while len(calls := httpx.get(receiver, trust_env=False).json()["calls"]) < len(jobs):
+        if time.monotonic() > deadline:
+            raise DemoError(f"{len(calls)} callbacks instead of {len(jobs)} after {CALLBACK_WITHIN_S:.0f} s")
+        time.sleep(0.1)
+    for call in calls:
+        try:
+            Webhook(secret).verify(call["body"], call["headers"])
+        except WebhookVerificationError as error:
+            raise DemoError(f"a callback does not verify: {error}") from error
+        event = json.loads(call["body"])
+        if event["data"]["id"] not in [job["id"] for job in jobs]:
+            raise DemoError(f"a callback of another job: {event}")
+        say(f"callback {event['type']} of {event['data']['id']}: signed, verified")
+
+
 def table(played: list[Played]) -> str:
     """What was asked for, how it ended, how long it took and what it cost."""
     rows = [("request", "status", "seconds", "held", "charged", "files")]
@@ -220,6 +244,13 @@ def table(played: list[Played]) -> str:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     return "\n".join(["", lines[0], "-" * len(lines[0]), *lines[1:]])
+
+
+def _post(http: httpx.Client, path: str) -> Json:
+    answer = http.post(path)
+    if answer.status_code != 200:
+        raise DemoError(f"POST /v1{path} answered {answer.status_code}: {answer.text}")
+    return dict(answer.json())
 
 
 def _get(http: httpx.Client, path: str) -> Json:

@@ -2,6 +2,8 @@
 
 AWS starts an environment for every parallel invocation; on a laptop a hundred cold starts at once take a minute and
 gigabytes. `ATELIER_WORKERS` says how many processes a function may have (default 4).
+
+It speaks plain HTTP on loopback, which nobody can listen to: policies that demand TLS take it for that.
 """
 
 import os
@@ -9,7 +11,7 @@ import time
 from typing import Any
 
 from ministack import app
-from ministack.core import lambda_runtime
+from ministack.core import iam_evaluator, lambda_runtime
 from ministack.services import lambda_svc
 
 WORKERS = int(os.environ.pop("ATELIER_WORKERS", "4"))
@@ -28,7 +30,13 @@ def acquire_or_wait(*args: Any, **options: Any) -> Any:
         time.sleep(0.005)
 
 
+def pin_secure_origin(source_ip: str, _: bool) -> None:
+    """`iam_evaluator.pin_request_origin` of a request that came by TLS."""
+    iam_evaluator.pin_request_origin(source_ip, True)
+
+
 lambda_svc.acquire_worker = acquire_or_wait
+app.pin_request_origin = pin_secure_origin
 
 if __name__ == "__main__":
     app.main()

@@ -8,6 +8,7 @@
 /gemini/v1beta/…  Gemini
 /delivery/…       output files of all providers
 /_sim/…           what was asked of the simulator and what it did, no key needed: see inspection.py
+/_sim/callbacks/… receivers of the product's own callbacks: see receivers.py
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -32,6 +33,7 @@ from local.simulator.kie import Kie
 from local.simulator.kie_tasks import Task
 from local.simulator.openai import OpenAI
 from local.simulator.outputs import Outputs
+from local.simulator.receivers import Receivers
 from local.simulator.replicate import Prediction, Replicate
 from local.simulator.studio import Studio
 from local.simulator.workshop import Workshop
@@ -90,6 +92,7 @@ def create_app(settings: Settings) -> Starlette:
     return Starlette(
         routes=[
             *inspection.routes,
+            *Receivers().routes,
             *outputs.routes,
             Mount("/kie", Kie(tasks, workshop, outputs, settings.kie_hmac_key).app()),
             Mount("/fal", Fal(requests, workshop, signer).app()),
