@@ -22,10 +22,10 @@ from botocore.exceptions import ConnectionClosedError
 from botocore.httpsession import URLLib3Session
 
 from local.cloud import ROOT_KEY, Stack
-from shared.core import aws
+from shared.core import aws, limits, standing, usage
 from shared.core.settings import settings
 from shared.credits import ledger
-from shared.jobs import batches, budget
+from shared.jobs import batches, budget, callbacks
 from shared.providers import breaker, elevenlabs, fal, gemini, keys, kie, openai, replicate
 
 Effect = Literal["before", "after"]
@@ -112,7 +112,7 @@ def inside(stack: Stack, function: str = "SubmitFunction", **overrides: str) -> 
 def forget_everything() -> None:
     """What a new process does not know: settings, connections, clients (and their quota of retries)."""
     settings.cache_clear()
-    for client in (aws.dynamodb, aws.stepfunctions, aws.s3):
+    for client in (aws.dynamodb, aws.hasty_dynamodb, aws.stepfunctions, aws.s3, aws.sqs, aws.sockets):
         client.cache_clear()
     for provider in (replicate, kie, fal, openai, elevenlabs, gemini):
         provider.connection.cache_clear()
@@ -132,6 +132,8 @@ def forget_answers() -> None:
     """What a process remembers of the answers it got: secrets, accounts, and which providers are well."""
     for memory in (ledger._recent, budget._remembered, replicate._secret, fal._known, fal._asked, keys._resting):
         memory.clear()
+    for known in (standing._items, limits._seen, limits._unavailable, usage._noted, callbacks._signing):
+        known.clear()
     for provider in DEFAULT_PROVIDERS.values():
         provider.clear_cache()
     # The store remembers what it has read, and Powertools counts the failures of this process by the circuit's name.

@@ -5,7 +5,7 @@ import hashlib
 import io
 import json
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
@@ -95,6 +95,19 @@ def check_refunded(studio: Studio, job: Json, *, granted: int = 100) -> None:
     assert job["credits"]["charged"] == 0
     assert studio.credits() == {"available": granted, "held": 0, "spent": 0}
     assert [entry["type"] for entry in studio.entries()] == ["release", "hold", "grant"]
+
+
+def logged(stack: Stack, group: str | None = None) -> Iterator[str]:
+    """Every line of a log group, or of the stack's. The emulator answers the first ten thousand and knows no next page:
+    it is asked again from the last."""
+    client, start = stack.client("logs"), 0
+    while True:
+        name = group or f"/atelier/{stack.stack_name}"
+        events = client.filter_log_events(logGroupName=name, startTime=start)["events"]
+        yield from (event["message"] for event in events)
+        if not events or events[-1]["timestamp"] == start:
+            return
+        start = events[-1]["timestamp"]
 
 
 # The provider's side
@@ -212,6 +225,8 @@ class Recording:
                 ]
             case "dynamodb", "BatchGetItem":
                 return [Call("dynamodb:BatchGetItem", self._table(table)) for table in asked["RequestItems"]]
+            case "sqs", name:
+                return [Call(f"sqs:{name}", self._arn("sqs", asked["QueueUrl"].rpartition("/")[2]))]
             case "dynamodb", name:
                 index = f"/index/{asked['IndexName']}" if "IndexName" in asked else ""
                 return [Call(f"dynamodb:{name}", self._table(asked["TableName"]) + index)]

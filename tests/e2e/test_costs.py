@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
@@ -56,29 +57,35 @@ def test_a_warm_post_adds_less_than_300_ms_to_the_providers_time(warm: Studio, p
 
 
 def test_a_warm_post_makes_at_most_four_round_trips_to_aws(warm: Studio, recording: Recording) -> None:
-    """With its secrets and the provider's circuit at hand; they are read once a minute, and such a request is measured
-    again."""
+    """The limit, the account with the hold and the job, the prediction's id, the workflow.
+
+    With its secrets, the provider's circuit and what was revoked at hand: they are read once a minute or once in ten
+    seconds. And with the account as this process has left it: one that a job's end has changed elsewhere is told by the
+    refusal of the transaction, which costs one more. Such requests are measured again.
+    """
     measured: list[list[str]] = []
-    for _ in range(12):
+    jobs = []
+    for _ in range(20):
         begun = time.time()
-        job = warm.create("[sim]", kind="portraits")
+        jobs.append(warm.create("[sim delay=5]", kind="portraits"))
         answered = time.time()
         names = [
             event["EventName"]
             for event in recording.events("CreatePortraitFunction")
             if begun <= event["EventTime"].timestamp() <= answered
         ]
-        if not {"GetSecretValue", "GetItem"} & set(names):
+        known = not {"GetSecretValue", "GetItem", "BatchGetItem"} & set(names)
+        if known and names.count("TransactWriteItems") == 1:
             measured.append(names)
-        warm.wait(job["id"])
         if len(measured) == 5:
             break
 
     assert len(measured) == 5
     for names in measured:
-        # Fewer would mean that the record is not one.
-        assert {"TransactWriteItems", "UpdateItem", "StartExecution"} <= set(names)
-        assert len(names) <= ROUND_TRIPS, names
+        assert Counter(names) == Counter(["UpdateItem", "TransactWriteItems", "UpdateItem", "StartExecution"])
+        assert len(names) <= ROUND_TRIPS
+    for job in jobs:
+        warm.wait(job["id"])
 
 
 def test_a_success_is_visible_within_a_second_of_its_webhook(warm: Studio) -> None:

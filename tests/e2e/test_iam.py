@@ -102,6 +102,16 @@ def read(studio: Studio) -> None:
     follow(answer.json())
 
 
+def audited(studio: Studio) -> None:
+    admin = {"authorization": f"Bearer {studio.stack.tokens['admin']}"}
+    for query in ({"resource": f"credits/{studio.account}"}, {"account": studio.account}, {}):
+
+        def told(query: dict[str, str] = query) -> bool:
+            return bool(studio.http.get("/audit", params=query, headers=admin).json()["items"])
+
+        eventually(told, timeout=30, what="an entry of the audit")
+
+
 def follow(job: Json) -> None:
     """Fetch the files of an answered job: the right to read them is the role's of the function that has answered."""
     assert job["assets"]
@@ -167,6 +177,22 @@ def left_alone(studio: Studio) -> None:
     eventually(over, timeout=60, what="end of the job that was left alone")
 
 
+def at_the_door(studio: Studio) -> None:
+    """Keys made, listed, replaced and ended; tokens and accounts revoked; a plan."""
+    once = {"idempotency-key": uuid4().hex}
+    made = studio.http.post("/api-keys", json={"name": "a key", "scopes": ["studio"]}, headers=once).json()
+    assert studio.http.get("/credits", headers={"authorization": f"Bearer {made['key']}"}).status_code == 200
+    rotated = studio.http.post(f"/api-keys/{made['id']}/rotate", json={}).json()
+    assert len(studio.http.get("/api-keys").json()["items"]) == 2
+    assert studio.http.delete(f"/api-keys/{rotated['id']}").status_code == 204
+    token = {"token": studio.stack.token(studio.account)}
+    assert studio.http.post("/auth/revoke", json=token, headers=once).status_code == 200
+    admin = {"authorization": f"Bearer {studio.stack.tokens['admin']}"}
+    other = f"/admin/accounts/{studio.account}-other"
+    assert studio.http.post(f"{other}/revoke", headers={**admin, **once}).status_code == 200
+    assert studio.http.put(f"{other}/plan", json={"plan": "scale"}, headers=admin).status_code == 200
+
+
 def _in_an_account_of_its_own(stage: Callable[[Studio], None]) -> Callable[[Studio], None]:
     def play(model: Studio) -> None:
         studio = Studio(model.stack, f"{model.account}-{stage.__name__}")
@@ -186,8 +212,10 @@ SCENES = [
         refused_by_the_provider,
         repeated_with_its_files,
         read,
+        audited,
         canceled,
         canceled_in_the_queue,
+        at_the_door,
         unheard,
         too_big,
         late,
@@ -204,7 +232,7 @@ def test_no_function_has_a_right_that_it_does_not_use(
 ) -> None:
     unused = {
         (name, *right)
-        for name in stack.functions.keys() - ELSEWHERE
+        for name in stack.functions.keys() - ELSEWHERE - CALLBACKS - REALTIME
         for right in rights(stack, recording.roles[name])
         if not any(covers(right, call) for call in used[name])
         and not _is_rare(stack, right)
@@ -214,6 +242,22 @@ def test_no_function_has_a_right_that_it_does_not_use(
     assert unused == set()
 
 
+# These are run by test_callbacks.py, which looks at their rights as well.
+CALLBACKS = {
+    "CallbackSecretFunction",
+    "CallbacksFunction",
+    "DeadCallbacksFunction",
+    "DeliverCallbackFunction",
+    "SweepCallbacksFunction",
+}
+# The same of test_realtime.py.
+REALTIME = {
+    "RealtimeTicketsFunction",
+    "ConnectFunction",
+    "DisconnectFunction",
+    "MessageFunction",
+    "AnnounceFunction",
+}
 # These are run by test_every_kind.py, and tests/unit/test_template.py holds their rights against what they are for.
 ELSEWHERE = {
     "CreateVideoFunction",
@@ -229,6 +273,9 @@ ELSEWHERE = {
     "RecoverJobsFunction",
     # Its rights to split a batch are those of CreateBatch.
     "SweepJobsFunction",
+    # tests/integration/test_reconcile.py and test_purge.py run these.
+    "ReconcileLedgerFunction",
+    "PurgeMediaFunction",
 }
 ELSEWHERE_USED = {
     ("ReceiveFunction", "dynamodb:GetItem"),  # KIE's webhooks are no proof: the job's record is read again.
@@ -247,6 +294,8 @@ def _is_rare(stack: Stack, right: tuple[str, str]) -> bool:
         or (action == "dynamodb:Query" and stack.tables["ledger"] in resource)
         or (action == "secretsmanager:GetSecretValue" and resource.endswith("/replicate-*"))
         or action == "s3:DeleteObject"
+        # Lambda itself puts there what a function has failed of.
+        or (action == "sqs:SendMessage" and "DeadLetters" in resource)
     )
 
 
@@ -281,14 +330,25 @@ def test_no_action_is_a_pattern(stack: Stack, recording: Recording) -> None:
     ]
 
 
-def test_every_function_has_a_role_of_its_own_with_nothing_but_logs_attached(
+# What SAM attaches to whoever takes from a stream or a queue.
+TO_BE_WOKEN = {"dynamodb": "AWSLambdaDynamoDBExecutionRole", "sqs": "AWSLambdaSQSQueueExecutionRole"}
+
+
+def test_every_function_has_a_role_of_its_own_with_nothing_attached_but_logs_traces_and_what_wakes_it(
     stack: Stack, recording: Recording
 ) -> None:
     assert len(set(recording.roles.values())) == len(stack.functions)
     iam = stack.client("iam")
-    for role in recording.roles.values():
+    sources = stack.client("lambda").list_event_source_mappings()["EventSourceMappings"]
+    for name, role in recording.roles.items():
+        own = [each for each in sources if each["FunctionArn"].rpartition(":")[2] == stack.functions[name]]
+        woken = {TO_BE_WOKEN[each["EventSourceArn"].split(":")[2]] for each in own}
         attached = iam.list_attached_role_policies(RoleName=role.rpartition("/")[2])["AttachedPolicies"]
-        assert [policy["PolicyName"] for policy in attached] == ["AWSLambdaBasicExecutionRole"]
+        assert {policy["PolicyName"] for policy in attached} == {
+            "AWSLambdaBasicExecutionRole",
+            "AWSXrayWriteOnlyAccess",
+            *woken,
+        }
 
 
 def test_the_workflow_may_do_what_its_definition_does(stack: Stack) -> None:

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import product
-from typing import Any
 from uuid import uuid4
 
 import httpx
@@ -17,7 +16,7 @@ import pytest
 
 from local.cloud import Stack
 from shared.core.settings import PROVIDERS
-from tests.e2e.helpers import at_once
+from tests.e2e.helpers import at_once, logged
 from tests.support import Json, Studio, plain
 
 PIECE = 16
@@ -171,18 +170,7 @@ def logs(stack: Stack) -> Iterator[tuple[str, str]]:
     client = stack.client("logs")
     for page in client.get_paginator("describe_log_groups").paginate():
         for group in page["logGroups"]:
-            yield f"log {group['logGroupName']}", "\n".join(logged(client, group["logGroupName"]))
-
-
-def logged(client: Any, group: str) -> Iterator[str]:
-    """The group's lines. The emulator answers the first ten thousand and knows no next page: ask on from the last."""
-    start = 0
-    while True:
-        events = client.filter_log_events(logGroupName=group, startTime=start)["events"]
-        yield from (event["message"] for event in events)
-        if not events or events[-1]["timestamp"] == start:
-            return
-        start = events[-1]["timestamp"]
+            yield f"log {group['logGroupName']}", "\n".join(logged(stack, group["logGroupName"]))
 
 
 # What was written down is where this test looks
@@ -211,10 +199,10 @@ def test_the_search_finds_what_is_there(written: Written) -> None:
         assert [each for each in expected if each not in written.places[place]] == [], place
     started = [job["id"] for (_, weather), job in written.jobs.items() if weather in ("", "create=429 times=1")]
     assert [each for each in started if each not in written.places.get(f"execution {each}", "")] == []
-    logged = "\n".join(text for place, text in written.places.items() if place.startswith("log "))
-    assert [each for each in ids if each not in logged] == []
-    assert logged.count("operator needed") >= len(PROVIDERS) - 1
-    assert logged.count("provider has taken nothing") >= len(PROVIDERS)
+    lines = "\n".join(text for place, text in written.places.items() if place.startswith("log "))
+    assert [each for each in ids if each not in lines] == []
+    assert lines.count("operator needed") >= len(PROVIDERS) - 1
+    assert lines.count("provider has taken nothing") >= len(PROVIDERS)
 
 
 def test_the_search_would_find_a_piece_of_any_secret(stack: Stack, studio: Studio, written: Written) -> None:

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 
-from local import recover
+from local import recover, scheduled
 from local.cloud import Stack
 from tests.e2e.helpers import IMAGE, Provider, check_paid, check_refunded, eventually, only_prediction
 from tests.support import Json, Studio, rows, sweep
@@ -89,7 +89,7 @@ def scene(stack: Stack, provider: Provider) -> Iterator[Scene]:
         studio.grant(100)
         return Lost(studio, studio.create(prompt, **fields)["id"])
 
-    reports = [recover.locally(stack)]
+    reports = [scheduled.locally("RecoverJobsFunction", stack)]
 
     # This one first: the functions that time the others out have then begun, and do it before those succeed.
     endless = lose("endless [sim outcome=never cancel=ignored]")
@@ -124,7 +124,7 @@ def scene(stack: Stack, provider: Provider) -> Iterator[Scene]:
         job.until_made()
     eventually(lambda: provider.prediction(made_anyway)["status"] == "succeeded", timeout=60, what="success")
 
-    reports.append(recover.locally(stack))
+    reports.append(scheduled.locally("RecoverJobsFunction", stack))
     unknown.change(sweep_at=time.time())
     sweep(stack)
     for job in (unknown, unheard):
@@ -133,7 +133,7 @@ def scene(stack: Stack, provider: Provider) -> Iterator[Scene]:
         eventually(lambda job=job: "assets" in job.row, timeout=60, what="late assets")
     found = Scene(unknown, unheard, canceled, endless, late, strangers, reports, {})
     found.after_first = {job.id: job.row for job in found.jobs}
-    reports.append(recover.locally(stack))
+    reports.append(scheduled.locally("RecoverJobsFunction", stack))
     yield found
     for job in found.jobs:
         job.studio.check_invariants()

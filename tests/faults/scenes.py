@@ -105,7 +105,8 @@ def create_speech(studio: Studio) -> Scene:
     return Scene(
         ids.derived("job", studio.account, key),
         lambda: create_speech_handler(event, CONTEXT),
-        repeat=lambda: studio.post("speech", {"text": text}, key=key),
+        # Here too, so that the job has AWS's deadlines.
+        repeat=lambda: create_speech_handler(event, CONTEXT),
         text=text,
     )
 
@@ -211,7 +212,7 @@ def sweep_orphan(studio: Studio) -> Scene:
     execution = execution_arn(studio.stack, job.id)
     studio.stack.client("stepfunctions").stop_execution(executionArn=execution)
     make_due(studio.stack, job.id)
-    return Scene(job.id, lambda: sweep._look_after(job.id, set()))
+    return Scene(job.id, lambda: sweep._look_after(job.id, sweep.Round()))
 
 
 def sweep_waiting(studio: Studio) -> Scene:
@@ -219,7 +220,7 @@ def sweep_waiting(studio: Studio) -> Scene:
     job = awaited(studio, "a lost webhook [sim webhook=lost delay=0]")
     until(lambda: ended_prediction(studio, job.id))
     make_due(studio.stack, job.id)
-    return Scene(job.id, lambda: sweep._look_after(job.id, set()))
+    return Scene(job.id, lambda: sweep._look_after(job.id, sweep.Round()))
 
 
 def execution_arn(stack: Stack, name: str) -> str:
@@ -282,7 +283,10 @@ def webhook_event(stack: Stack, job_id: str, body: bytes) -> Json:
         "rawQueryString": f"job={job_id}",
         "queryStringParameters": {"job": job_id},
         "headers": signed(stack, body),
-        "requestContext": {"requestId": uuid4().hex, "http": {"method": "POST", "path": "/replicate"}},
+        "requestContext": {
+            "requestId": uuid4().hex,
+            "http": {"method": "POST", "path": "/replicate", "sourceIp": "127.0.0.1"},
+        },
         "body": body.decode(),
         "isBase64Encoded": False,
     }

@@ -14,9 +14,7 @@ from botocore.exceptions import BotoCoreError
 from PIL import Image
 
 from local.cloud import Stack
-from shared.core import dynamo
 from shared.core.clock import now
-from shared.core.settings import settings
 from shared.media import assets, ranged
 from shared.media.assets import Asset, BadOutput, Origin
 from shared.media.fetch import Unreadable
@@ -28,6 +26,7 @@ MB = 1024 * 1024
 CHUNK = 64 * 1024
 # The 12 MB of `picture`: stored in two parts, then measured by reading them back, a block at a time.
 MULTIPART = (
+    "UpdateItem",
     "CreateMultipartUpload",
     *["UploadPart"] * 2,
     "CompleteMultipartUpload",
@@ -84,7 +83,7 @@ def stored(stack: Stack, key: str) -> bytes:
 
 def check_nothing_is_left(stack: Stack, asset_id: str) -> None:
     client, bucket = stack.client("s3"), stack.buckets["media"]
-    assert dynamo.get(settings().assets_table, {"id": asset_id}) is None
+    assert assets.find(asset_id, account="assets-test") is None
     assert client.list_objects_v2(Bucket=bucket, Prefix=f"assets/{asset_id}")["KeyCount"] == 0
     check_no_upload_is_open(stack, asset_id)
 
@@ -105,8 +104,8 @@ def test_80_megabytes_are_stored_in_parts_with_flat_memory(stack: Stack, asset_i
     peak = tracemalloc.get_traced_memory()[1] - before
     tracemalloc.stop()
 
-    upload, download = ["CreateMultipartUpload", *["UploadPart"] * 10, "CompleteMultipartUpload"], calls.names[12:-1]
-    assert calls.names == [*upload, *download, "PutItem"]
+    upload, download = ["CreateMultipartUpload", *["UploadPart"] * 10, "CompleteMultipartUpload"], calls.names[13:-1]
+    assert calls.names == ["UpdateItem", *upload, *download, "PutItem"]
     assert download == ["HeadObject", *["GetObject"] * math.ceil(len(content) / ranged.BLOCK)]
     assert (asset.bytes, asset.width, asset.height) == (len(content), 5200, 5200)
     assert asset.sha256 == hashlib.sha256(content).hexdigest()
@@ -115,14 +114,14 @@ def test_80_megabytes_are_stored_in_parts_with_flat_memory(stack: Stack, asset_i
     assert peak < 40 * MB, f"{peak / MB:.0f} MB"
 
 
-def test_a_small_file_is_one_call_and_known_by_its_bytes(stack: Stack, asset_id: str) -> None:
+def test_a_small_file_is_one_upload_and_known_by_its_bytes(stack: Stack, asset_id: str) -> None:
     file = io.BytesIO()
     Image.new("RGB", (30, 20)).save(file, "WEBP")
 
     with aws_calls() as calls:
         asset = store(asset_id, chunks(file.getvalue()))
 
-    assert calls.names == ["PutObject", "HeadObject", "GetObject", "PutItem"]
+    assert calls.names == ["UpdateItem", "PutObject", "HeadObject", "GetObject", "PutItem"]
     assert (asset.content_type, asset.key) == ("image/webp", f"assets/{asset_id}.webp")
     head = stack.client("s3").head_object(Bucket=stack.buckets["media"], Key=asset.key)
     assert (head["ContentType"], head["ContentLength"]) == ("image/webp", asset.bytes)
@@ -135,7 +134,7 @@ def test_a_file_over_the_cap_is_given_up_midway(stack: Stack, asset_id: str, pic
         store(asset_id, chunks(picture), largest=9 * MB)
 
     assert not refused.value.worth_retrying
-    assert calls.names == ["CreateMultipartUpload", "UploadPart", "AbortMultipartUpload"]
+    assert calls.names == ["UpdateItem", "CreateMultipartUpload", "UploadPart", "AbortMultipartUpload"]
     check_nothing_is_left(stack, asset_id)
 
 
@@ -175,7 +174,7 @@ def test_half_of_a_file_makes_no_asset(stack: Stack, asset_id: str, picture: byt
 
     with aws_calls() as calls, pytest.raises(BadOutput, match=f"has {len(half)} of {len(picture)} bytes"):
         store(asset_id, chunks(half), length=len(picture))
-    assert calls.names == ["PutObject", "DeleteObject"]
+    assert calls.names == ["UpdateItem", "PutObject", "DeleteObject"]
     check_nothing_is_left(stack, asset_id)
 
 
@@ -191,7 +190,7 @@ def test_a_call_that_fails_is_made_good_by_storing_again(
     assert calls.names[call] == MULTIPART[call]
     assert calls.tries == {"once": 2, "for_good": 3, "death": 1}[how]
     # A dead process cleans nothing up, and an upload whose id was never heard cannot be: the bucket's lifecycle does.
-    if how != "death" and (call, effect) != (0, "after"):
+    if how != "death" and (MULTIPART[call], effect) != ("CreateMultipartUpload", "after"):
         check_no_upload_is_open(stack, asset_id)
 
     asset = store(asset_id, chunks(picture), length=len(picture))

@@ -9,11 +9,11 @@ import pytest
 from aws_lambda_powertools.utilities.parameters.base import DEFAULT_PROVIDERS
 from hypothesis import settings as hypothesis_settings
 
-from shared.core import auth
+from shared.core import auth, limits, standing, usage
 from shared.core.log import logger
 from shared.core.settings import settings
 from shared.credits import ledger
-from shared.jobs import budget
+from shared.jobs import budget, callbacks
 from shared.providers import breaker, elevenlabs, fal, gemini, keys, kie, openai, replicate
 from tests.unit.helpers import ENVIRONMENT, JWT_KEY, REPLICATE_KEY, WEBHOOK_SECRET, Loopback, loopback
 
@@ -42,6 +42,7 @@ def environment(monkeypatch: pytest.MonkeyPatch, server: Loopback) -> Iterator[p
     server.answers.clear()
     server.seen.clear()
     server.buckets.clear()
+    server.lets_in()
     _forget()
     yield monkeypatch
     _forget()
@@ -55,7 +56,9 @@ def _forget() -> None:
         provider.clear_cache()
     for remembered in (replicate._secret, fal._known, fal._asked, keys._resting, ledger._recent, budget._remembered):
         remembered.clear()
-    logger.remove_keys(["job_id", "account", "request_id"])
+    for memory in (standing._items, limits._seen, limits._unavailable, usage._noted, callbacks._signing):
+        memory.clear()
+    logger.remove_keys(["job_id", "account", "request_id", "webhook_request_id"])
 
 
 @pytest.fixture

@@ -32,13 +32,21 @@ ENVIRONMENT = {
     "LEDGER_TABLE": "ledger",
     "ASSETS_TABLE": "assets",
     "CIRCUITS_TABLE": "circuits",
+    "ACCESS_TABLE": "access",
+    "LIMITS_TABLE": "limits",
+    "AUDIT_TABLE": "audit",
+    "DELIVERIES_TABLE": "deliveries",
+    "CONNECTIONS_TABLE": "connections",
+    "CALLBACKS_QUEUE": "https://sqs.us-east-1.amazonaws.com/123456789012/callbacks",
     "MEDIA_BUCKET": "media",
     "GENERATION_ARN": "arn:aws:states:us-east-1:123456789012:stateMachine:atelier-generation",
     "JWT_SECRET": "atelier/jwt",
+    "API_KEYS_SECRET": "atelier/api-keys",
     "JWT_ISSUER": "atelier",
     "JWT_AUDIENCE": "atelier-api",
     "JWT_ALGORITHMS": "HS256",
     "JWKS_URL": "",
+    "DEFAULT_PLAN": "standard",
     "REPLICATE_BASE_URL": "https://api.replicate.com/v1",
     "KIE_BASE_URL": "https://api.kie.ai",
     "FAL_BASE_URL": "https://queue.fal.run",
@@ -49,11 +57,13 @@ ENVIRONMENT = {
     "ALLOWED_PRIVATE_ORIGINS": "",
     "PROVIDER_TIMEOUT": "2",
     "GENERATE_TIMEOUT": "5",
+    "CALLBACK_TIMEOUT": "2",
     "JOBS_IN_FLIGHT": "100",
     "PROVIDER_BUDGETS_USD": "",
     "LOOKUP_GRACE": "30",
     "TIME_SCALE": "1",
     "WEBHOOK_URL": "https://receiver.lambda-url.us-east-1.on.aws/",
+    "WEBSOCKET_URL": "wss://sockets.execute-api.us-east-1.amazonaws.com/live",
 }
 
 Json = dict[str, Any]
@@ -192,6 +202,17 @@ class Loopback:
             return 400, {}, json.dumps({"__type": "ResourceNotFoundException", "message": "none"}).encode()
 
         self.answers["secretsmanager.GetSecretValue"] = answer
+
+    def lets_in(self) -> None:
+        """Be DynamoDB to the door: nothing was revoked, and no limit is reached."""
+        self.says("DynamoDB_20120810.BatchGetItem", {"Responses": {}, "UnprocessedKeys": {}})
+        self.says("DynamoDB_20120810.UpdateItem", {"Attributes": {"tat": {"N": "0"}}})
+
+    @property
+    def asked(self) -> list[str]:
+        """What was asked of it, but for the questions of the door."""
+        door = ("DynamoDB_20120810.BatchGetItem", "DynamoDB_20120810.UpdateItem")
+        return [name for name, _ in self.seen if name not in door]
 
     def keeps_objects(self, bucket: str) -> dict[str, bytes]:
         """Be AWS S3 with this bucket, empty; the answer is what is in it, by key."""

@@ -21,13 +21,9 @@ from shared.providers.outcomes import (
     Throttled,
     Unreachable,
 )
+from tests.unit.helpers import ENVIRONMENT
 
 KEY = "3f9a0c17d2b84e65a1f0c9d8e7b6a543"
-NAMES = [
-    *("STACK_NAME", "JOBS_TABLE", "LEDGER_TABLE", "ASSETS_TABLE", "CIRCUITS_TABLE", "MEDIA_BUCKET", "GENERATION_ARN"),
-    *("JWT_SECRET", "JWT_ISSUER", "JWT_AUDIENCE", "JWT_ALGORITHMS", "JWKS_URL", "FAL_JWKS_URL"),
-    *("ALLOWED_PRIVATE_ORIGINS", "PROVIDER_BUDGETS_USD"),
-]
 VOICE = "JBFqnCBsd6RMkjVDRZzb"
 SPEECH = Submission(
     "job_1",
@@ -56,8 +52,8 @@ class Chunked(httpx.SyncByteStream):
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for name in NAMES:
-        monkeypatch.setenv(name, "")
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
     for name in ("PROVIDER_TIMEOUT", "LOOKUP_GRACE", "TIME_SCALE", "JOBS_IN_FLIGHT"):
         monkeypatch.setenv(name, "1")
     for name in settings.PROVIDERS:

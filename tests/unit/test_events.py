@@ -21,6 +21,8 @@ from tests.unit.helpers import EVENTS, WEBHOOK_SECRET, Context, Json, Loopback, 
 API = sorted(path.stem for path in (EVENTS / "api").glob("*.json"))
 WEBHOOKS = sorted(path.stem for path in (EVENTS / "webhooks").glob("*.json"))
 GENERATION = sorted(path.stem for path in (EVENTS / "generation").glob("*.json"))
+STREAMS = sorted(path.stem for path in (EVENTS / "events").glob("*.json"))
+REALTIME = sorted(path.stem for path in (EVENTS / "realtime").glob("*.json"))
 SCHEDULED = sorted(path.stem for path in (EVENTS / "scheduled").glob("*.json"))
 ROUTES = routes()
 # What the payloads refer to, were it there; GET /v1/assets has the picture.
@@ -33,7 +35,7 @@ ASSETS = {
     )
 }
 HANDLERS = {properties["Handler"]: properties for properties in functions().values()}
-OPEN = {"health": 200, "openapi": 200, "not_found": 404}
+OPEN = {"health": 200, "openapi": 200, "get_docs": 200, "not_found": 404}
 
 
 def handle(name: str, payload: Json) -> Json:
@@ -44,7 +46,14 @@ def handle(name: str, payload: Json) -> Json:
 
 
 def test_every_file_is_of_a_known_trigger() -> None:
-    known = {"api": API, "webhooks": WEBHOOKS, "generation": GENERATION, "scheduled": SCHEDULED}
+    known = {
+        "api": API,
+        "webhooks": WEBHOOKS,
+        "generation": GENERATION,
+        "realtime": REALTIME,
+        "scheduled": SCHEDULED,
+        "events": STREAMS,
+    }
     files = {str(path.relative_to(EVENTS)) for path in EVENTS.rglob("*") if path.is_file()}
 
     assert files == {f"{folder}/{name}.json" for folder, names in known.items() for name in names} | {"README.md"}
@@ -54,7 +63,7 @@ def test_every_trigger_has_a_payload() -> None:
     assert {load(f"api/{name}.json")["routeKey"] for name in API} == ROUTES.keys()
     for handler in HANDLERS:
         folder, module, _ = handler.split(".")
-        if folder in ("generation", "scheduled"):
+        if folder in ("generation", "realtime", "scheduled", "events"):
             assert (EVENTS / folder / f"{module}.json").exists()
 
 
@@ -80,7 +89,7 @@ def test_an_open_request_is_answered(name: str, status: int) -> None:
     answer = handle(name, load(f"api/{name}.json"))
 
     assert answer["statusCode"] == status
-    assert json.loads(answer["body"])
+    assert answer["body"].startswith("<!doctype html>") if name == "get_docs" else json.loads(answer["body"])
 
 
 @pytest.mark.parametrize("name", [name for name in API if name not in OPEN])

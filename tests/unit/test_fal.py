@@ -35,6 +35,7 @@ from shared.providers.outcomes import (
     Unsearchable,
 )
 from shared.providers.signatures import BadSignature
+from tests.unit.helpers import ENVIRONMENT
 
 BASE = "https://queue.fal.run"
 KEY = "11111111-2222-3333-4444-555555555555:0123456789abcdef0123456789abcdef"
@@ -49,18 +50,11 @@ Json = dict[str, Any]
 Seen = list[httpx.Request]
 
 SETTINGS = {
-    "STACK_NAME": "atelier",
-    "JWT_ALGORITHMS": "HS256",
-    "PROVIDER_TIMEOUT": "2",
-    "GENERATE_TIMEOUT": "2",
-    "LOOKUP_GRACE": "30",
-    "TIME_SCALE": "1",
-    "JOBS_IN_FLIGHT": "4",
-    **dict.fromkeys(("JOBS_TABLE", "LEDGER_TABLE", "ASSETS_TABLE", "CIRCUITS_TABLE", "MEDIA_BUCKET"), "x"),
-    **dict.fromkeys(("GENERATION_ARN", "JWT_SECRET", "JWT_ISSUER", "JWT_AUDIENCE", "JWKS_URL"), "x"),
-    **dict.fromkeys(("ALLOWED_PRIVATE_ORIGINS", "PROVIDER_BUDGETS_USD"), ""),
+    **ENVIRONMENT,
     **{f"{name.upper()}_BASE_URL": f"https://{name}.example" for name in PROVIDERS},
     "FAL_BASE_URL": BASE,
+    "GENERATE_TIMEOUT": "2",
+    "JOBS_IN_FLIGHT": "4",
 }
 
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shared.core import addresses
 from shared.media import fetch
 from shared.media.fetch import AddressRefused, FetchError, Unreadable
 
@@ -28,7 +29,7 @@ class Recorded(httpx.BaseTransport):
         return self.answer(request)
 
 
-def resolving(*addresses: str) -> fetch.Resolve:
+def resolving(*addresses: str) -> addresses.Resolve:
     return lambda host, port: list(addresses)
 
 
@@ -36,7 +37,7 @@ def fetched(
     url: str,
     *,
     transport: httpx.BaseTransport | None = None,
-    resolve: fetch.Resolve = resolving(PUBLIC),  # noqa: B008 A plain function.
+    resolve: addresses.Resolve = resolving(PUBLIC),  # noqa: B008 A plain function.
     allowed: frozenset[str] = frozenset(),
 ) -> bytes:
     with fetch.download(url, transport=transport or Recorded(), resolve=resolve, allowed=allowed) as download:
@@ -145,9 +146,9 @@ def test_an_ipv4_address_is_public_however_ipv6_spells_it_or_not_at_all(address:
         f"2002:{number >> 16:x}:{number & 0xFFFF:x}::1",
     ]
 
-    public = fetch.is_public(str(address))
+    public = addresses.is_public(str(address))
 
-    assert [fetch.is_public(spelling) for spelling in spelled] == [public] * 3
+    assert [addresses.is_public(spelling) for spelling in spelled] == [public] * 3
     assert public == (address.is_global and not address.is_multicast)
 
 
@@ -172,7 +173,7 @@ def test_a_private_host_is_refused_in_every_spelling_that_the_system_understands
     transport = Recorded()
 
     with pytest.raises(FetchError):
-        fetched(url, transport=transport, resolve=fetch.resolve)
+        fetched(url, transport=transport, resolve=addresses.resolve)
 
     assert transport.seen == []
 

@@ -21,13 +21,9 @@ from shared.providers.outcomes import (
     Throttled,
     Unreachable,
 )
+from tests.unit.helpers import ENVIRONMENT
 
 KEY = "AIzaSyAverysecretkey0123456789"
-NAMES = [
-    *("STACK_NAME", "JOBS_TABLE", "LEDGER_TABLE", "ASSETS_TABLE", "CIRCUITS_TABLE", "MEDIA_BUCKET", "GENERATION_ARN"),
-    *("JWT_SECRET", "JWT_ISSUER", "JWT_AUDIENCE", "JWT_ALGORITHMS", "JWKS_URL", "FAL_JWKS_URL"),
-    *("ALLOWED_PRIVATE_ORIGINS", "PROVIDER_BUDGETS_USD"),
-]
 FRAMES = [b"\xff\xd8one", b"\xff\xd8two"]
 SCHEMA = {"type": "object", "properties": {"segments": {"type": "array", "items": {"type": "object"}}}}
 DATA = {"segments": [{"start": 0, "end": 1.5, "label": "a ``` fence"}]}
@@ -45,8 +41,8 @@ class Chunked(httpx.SyncByteStream):
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for name in NAMES:
-        monkeypatch.setenv(name, "")
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
     for name in ("PROVIDER_TIMEOUT", "LOOKUP_GRACE", "TIME_SCALE", "JOBS_IN_FLIGHT"):
         monkeypatch.setenv(name, "1")
     for name in settings.PROVIDERS:

@@ -154,13 +154,22 @@ def openai(cloud: Loopback, environment: pytest.MonkeyPatch) -> Loopback:
 def generated(server: Loopback, before: Job) -> Step:
     """The Generate step of a job that nobody else touches."""
     item = dynamo.attributes(claimed(before, {"claim": "claim_1"}).item())
-    server.answers[UPDATE] = lambda _: told(200, Attributes=item)
+
+    def update(request: bytes) -> Answer:
+        announced = dynamo.attributes({"announced_at": updated(request).get("now", 0)})
+        return told(200, Attributes=announced if is_of_asset(request) else item)
+
+    server.answers[UPDATE] = update
     return generate.generate(before)
+
+
+def is_of_asset(request: bytes) -> bool:
+    return bool(json.loads(request)["TableName"] == "assets")
 
 
 def said(server: Loopback) -> list[Json]:
     """What the job was told, write by write."""
-    return [updated(request) for name, request in server.seen if name == UPDATE]
+    return [updated(request) for name, request in server.seen if name == UPDATE and not is_of_asset(request)]
 
 
 def test_a_sound_is_kept_and_the_attempt_is_claimed_right_before_the_call(openai: Loopback) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from shared.core.errors import Unavailable
 from shared.providers import keys
-from shared.providers.outcomes import KeyRefused, Throttled
+from shared.providers.outcomes import KeyRefused, OperatorNeeded, Throttled
 from tests.unit.helpers import Loopback
 
 ONE, TWO, THREE = "r8_key-one", "r8_key-two", "r8_key-three"
@@ -145,3 +145,19 @@ def test_what_passes_by_itself_is_told_rather_than_what_does_not(
 
     with pytest.raises(raised):
         keys.with_one("replicate", call)
+
+
+@pytest.mark.parametrize(
+    ("error", "told"), [(KeyRefused("not accepted"), 3), (OperatorNeeded("no such model"), 1), (Throttled("wait"), 0)]
+)
+def test_the_operator_is_told_once_of_every_key_that_is_refused(
+    clock: Clock, capsys: pytest.CaptureFixture[str], error: Exception, told: int
+) -> None:
+    def call(key: str) -> str:
+        raise error
+
+    with pytest.raises(type(error)):
+        keys.with_one("replicate", call)
+
+    counted = [line for line in capsys.readouterr().out.splitlines() if '"OperatorNeeded":' in line]
+    assert len(counted) == told

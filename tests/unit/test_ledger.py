@@ -38,6 +38,7 @@ class Books:
     holds: dict[str, int] = field(default_factory=dict)
     unsplit: dict[str, list[str]] = field(default_factory=dict)
     entries: list[Entry] = field(default_factory=list)
+    listed: set[str] = field(default_factory=set)
 
     def write(self, change: Change) -> None:
         assert change.account.version == self.account.version + len(change.entries)
@@ -53,7 +54,11 @@ class Books:
                 if held["sort"].startswith("hold#"):
                     assert held["sort"] not in self.holds
                     self.holds[held["sort"]] = held["amount"]
+                    assert held["open_for"] == "alice"
+                    self.listed.add(held["sort"])
                 continue
+            if "REMOVE open_for" in write["Update"]["UpdateExpression"]:
+                self.listed.remove(plain(write["Update"]["Key"])["sort"])
             sort = plain(write["Update"]["Key"])["sort"]
             values = plain(write["Update"]["ExpressionAttributeValues"])
             if ":taken" in values:
@@ -72,6 +77,8 @@ class Books:
         assert account.available + account.held + account.spent == account.granted
         assert account.held == sum(self.holds.values()) == sum(amount for _, amount in self.jobs.values())
         assert account.version == len(self.entries)
+        assert account.held == sum(self.holds[sort] for sort in self.listed)
+        assert not any(amount for sort, amount in self.holds.items() if sort not in self.listed)
 
         under_way = Counter(kind for kind, _ in self.jobs.values())
         assert {kind: number for kind, number in account.in_flight.items() if number} == under_way
@@ -165,7 +172,7 @@ def take_many(books: Books, batch: str, jobs: list[tuple[str, int]]) -> None:
 def split_some(books: Books, batch: str, most: int) -> None:
     before = books.account
     some, rest = books.unsplit[batch][:most], books.unsplit[batch][most:]
-    books.apply(ledger.split_hold("alice", batch, [(job, books.jobs[job][1]) for job in some]))
+    books.apply(ledger.split_hold("alice", batch, [(job, books.jobs[job][1]) for job in some], last=not rest))
     books.unsplit[batch] = rest
     if not rest:
         del books.unsplit[batch]
@@ -174,7 +181,7 @@ def split_some(books: Books, batch: str, most: int) -> None:
 
 
 def test_a_split_is_refused_by_the_table_where_it_was_done_already() -> None:
-    taken, *holds = ledger.split_hold("alice", "batch_1", [("job_1", 3), ("job_2", 4)])
+    taken, *holds = ledger.split_hold("alice", "batch_1", [("job_1", 3), ("job_2", 4)], last=False)
 
     assert taken["Update"]["ConditionExpression"] == "#state = :open AND amount >= :taken"
     values = plain(taken["Update"]["ExpressionAttributeValues"])
@@ -301,6 +308,7 @@ def test_a_change_writes_the_account_first_under_the_version_it_was_decided_on()
         "amount": 4,
         "captured": 0,
         "state": "open",
+        "open_for": "alice",
     }
     assert "attribute_not_exists" in entry["ConditionExpression"]
     assert "attribute_not_exists" in held["ConditionExpression"]

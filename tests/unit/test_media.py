@@ -2,11 +2,11 @@
 
 import hashlib
 import io
+import json
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from botocore.stub import ANY, Stubber
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -21,6 +21,7 @@ from shared.media.types import EXTENSIONS, HEAD_BYTES, sniff
 from tests.unit.films import FILMS, SOUNDS, film, sound
 from tests.unit.helpers import Loopback
 
+NOW = 1_790_848_800.5
 FORMATS = {"image/png": "PNG", "image/jpeg": "JPEG", "image/gif": "GIF", "image/webp": "WEBP"}
 
 
@@ -245,7 +246,7 @@ def store(chunks: Iterator[bytes], length: int | None = None, **changes: Any) ->
         "origin": Origin("alice", "job_1", "image"),
         "family": "image",
         "largest": 10**6,
-        "now": 1_790_848_800.0,
+        "now": NOW,
     }
     return assets.store(chunks, length=length, **{**values, **changes})
 
@@ -257,18 +258,25 @@ def bucket(cloud: Loopback) -> dict[str, bytes]:
 
 
 @pytest.fixture
-def table(environment: pytest.MonkeyPatch) -> Iterator[Stubber]:
-    with Stubber(aws.dynamodb()) as stubber:
-        yield stubber
-        stubber.assert_no_pending_responses()
+def table(cloud: Loopback) -> Loopback:
+    """The assets table, which has not heard of the asset yet."""
+    cloud.says("DynamoDB_20120810.UpdateItem", {"Attributes": {"announced_at": {"N": str(NOW)}}})
+    cloud.says("DynamoDB_20120810.PutItem", {})
+    return cloud
+
+
+def recorded(table: Loopback) -> list[dict[str, Any]]:
+    """The assets that were recorded."""
+    puts = [json.loads(body) for name, body in table.seen if name == "DynamoDB_20120810.PutItem"]
+    assert all(put["TableName"] == "assets" for put in puts)
+    return [plain(put["Item"]) for put in puts]
 
 
 @pytest.mark.parametrize("media_type", FORMATS)
 def test_a_stored_asset_is_measured_hashed_and_known_by_its_id(
-    bucket: dict[str, bytes], table: Stubber, media_type: str
+    bucket: dict[str, bytes], table: Loopback, media_type: str
 ) -> None:
     data = picture(media_type)
-    table.add_response("put_item", {}, {"TableName": "assets", "Item": ANY})
 
     asset = store(in_chunks(data), len(data))
 
@@ -276,16 +284,16 @@ def test_a_stored_asset_is_measured_hashed_and_known_by_its_id(
     assert asset.key == f"assets/as_1{EXTENSIONS[media_type]}"
     assert (asset.bytes, asset.sha256) == (len(data), hashlib.sha256(data).hexdigest())
     assert (asset.width, asset.height, asset.duration_s) == (48, 32, None)
-    assert asset.created_at == "2026-10-01T10:00:00.000Z"
+    assert asset.created_at == "2026-10-01T10:00:00.500Z"
     assert (asset.account, asset.job_id, asset.kind, asset.role) == ("alice", "job_1", "image", "")
     assert bucket == {asset.key: data}
+    assert [item["id"] for item in recorded(table)] == ["as_1"]
 
 
 @pytest.mark.parametrize("media_type", [*SOUNDS, *FILMS])
-def test_a_stored_film_or_sound_knows_its_length(bucket: dict[str, bytes], table: Stubber, media_type: str) -> None:
+def test_a_stored_film_or_sound_knows_its_length(bucket: dict[str, bytes], table: Loopback, media_type: str) -> None:
     family = media_type.partition("/")[0]
     data = film(media_type) if family == "video" else sound(media_type)
-    table.add_response("put_item", {}, {"TableName": "assets", "Item": ANY})
 
     asset = store(in_chunks(data, 65_536), family=family, origin=Origin("alice", "job_1", "stems", "vocals"))
 
@@ -297,7 +305,7 @@ def test_a_stored_film_or_sound_knows_its_length(bucket: dict[str, bytes], table
 
 @pytest.mark.parametrize(("family", "data"), [("video", picture()), ("audio", film()), ("image", sound())])
 def test_a_file_of_another_family_becomes_no_asset(
-    bucket: dict[str, bytes], table: Stubber, family: str, data: bytes
+    bucket: dict[str, bytes], table: Loopback, family: str, data: bytes
 ) -> None:
     with pytest.raises(BadOutput, match=f"is no {family}"):
         store(in_chunks(data, 65_536), family=family)
@@ -305,7 +313,7 @@ def test_a_file_of_another_family_becomes_no_asset(
     assert bucket == {}
 
 
-def test_a_film_that_was_cut_off_becomes_no_asset(bucket: dict[str, bytes], table: Stubber) -> None:
+def test_a_film_that_was_cut_off_becomes_no_asset(bucket: dict[str, bytes], table: Loopback) -> None:
     data = film(fast=True)
 
     with pytest.raises(BadOutput, match="does not decode"):
@@ -319,12 +327,11 @@ def test_a_film_that_was_cut_off_becomes_no_asset(bucket: dict[str, bytes], tabl
     [("text/vtt", "text/vtt; charset=utf-8"), ("application/json", "application/json")],
 )
 def test_a_text_of_ours_is_kept_as_utf_8(
-    bucket: dict[str, bytes], table: Stubber, content_type: str, stored_type: str
+    bucket: dict[str, bytes], table: Loopback, content_type: str, stored_type: str
 ) -> None:
     sent: list[str] = []
     event = "provide-client-params.s3.PutObject"
     aws.s3().meta.events.register(event, lambda params, **_: sent.append(params["ContentType"]), unique_id="test")
-    table.add_response("put_item", {}, {"TableName": "assets", "Item": ANY})
 
     asset = assets.store_text("Übermorgen", content_type, "as_1", Origin("alice", "job_1", "transcription"), now=1.0)
 
@@ -332,18 +339,35 @@ def test_a_text_of_ours_is_kept_as_utf_8(
     assert bucket == {f"assets/as_1{EXTENSIONS[content_type]}": "Übermorgen".encode()}
     assert (asset.bytes, asset.sha256) == (11, hashlib.sha256("Übermorgen".encode()).hexdigest())
     assert sent == [stored_type]
+    assert [item["id"] for item in recorded(table)] == ["as_1"]
 
 
-def test_what_is_written_of_an_asset_makes_it_again(bucket: dict[str, bytes], environment: pytest.MonkeyPatch) -> None:
-    written: list[dict[str, Any]] = []
-    client = aws.dynamodb()
-    client.meta.events.register("provide-client-params.dynamodb.PutItem", lambda params, **_: written.append(params))
-    data = picture()
-    with Stubber(client) as stubber:
-        stubber.add_response("put_item", {})
-        asset = store(in_chunks(data), None)
+def test_what_is_written_of_an_asset_makes_it_again(bucket: dict[str, bytes], table: Loopback) -> None:
+    asset = store(in_chunks(picture()), None)
 
-    assert Asset.of(plain(written[0]["Item"])) == asset
+    (item,) = recorded(table)
+    assert Asset.of(item) == asset
+    assert not {"pending_at", "pending_shard"} & item.keys()
+
+
+@pytest.mark.parametrize("met", [{"announced_at": {"N": "1"}}, {"announced_at": {"N": str(NOW)}, "key": {"S": "x"}}])
+def test_an_asset_that_was_tried_before_is_looked_at_again_by_whoever_tidies_up(
+    bucket: dict[str, bytes], table: Loopback, met: dict[str, Any]
+) -> None:
+    table.says("DynamoDB_20120810.UpdateItem", {"Attributes": met})
+
+    store(in_chunks(picture()), None)
+
+    (item,) = recorded(table)
+    assert item["pending_at"] == int(NOW)
+    assert item["pending_shard"].startswith("pending#")
+
+
+def test_an_asset_that_was_only_announced_is_none(table: Loopback) -> None:
+    row = {"id": {"S": "as_1"}, "account": {"S": "alice"}, "pending_at": {"N": "1"}}
+    table.says("DynamoDB_20120810.GetItem", {"Item": row})
+
+    assert assets.find("as_1", account="alice") is None
 
 
 @pytest.mark.parametrize(
@@ -360,16 +384,17 @@ def test_what_is_written_of_an_asset_makes_it_again(bucket: dict[str, bytes], en
     ids=["html", "empty", "pdf", "shorter than announced", "cut off", "announced too big", "too big"],
 )
 def test_a_file_that_is_not_what_it_should_be_becomes_no_asset(
-    bucket: dict[str, bytes], table: Stubber, data: bytes, length: int | None, worth_retrying: bool
+    bucket: dict[str, bytes], table: Loopback, data: bytes, length: int | None, worth_retrying: bool
 ) -> None:
     with pytest.raises(BadOutput) as refused:
         store(in_chunks(data, 4096), length)
 
     assert refused.value.worth_retrying is worth_retrying
     assert bucket == {}
+    assert recorded(table) == []
 
 
-def test_a_download_that_breaks_off_becomes_no_asset(bucket: dict[str, bytes], table: Stubber) -> None:
+def test_a_download_that_breaks_off_becomes_no_asset(bucket: dict[str, bytes], table: Loopback) -> None:
     def breaking() -> Iterator[bytes]:
         yield picture()[:200]
         raise Unreadable("the answer broke off (ReadError)")
@@ -379,11 +404,12 @@ def test_a_download_that_breaks_off_becomes_no_asset(bucket: dict[str, bytes], t
 
     assert refused.value.worth_retrying
     assert bucket == {}
+    assert recorded(table) == []
 
 
-def test_somebody_elses_asset_is_no_asset(table: Stubber) -> None:
-    item = {"id": {"S": "as_1"}, "account": {"S": "alice"}}
-    table.add_response("get_item", {"Item": item})
+def test_somebody_elses_asset_is_no_asset(table: Loopback) -> None:
+    item = {"id": {"S": "as_1"}, "account": {"S": "alice"}, "key": {"S": "assets/as_1.png"}}
+    table.says("DynamoDB_20120810.GetItem", {"Item": item})
 
     assert assets.find("as_1", account="bob") is None
 

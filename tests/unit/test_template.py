@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from api import openapi
+from shared.core import limits
 from shared.core.errors import Unavailable
 from shared.core.settings import PROVIDERS, MissingSetting, from_environment, settings
 from shared.core.web import OPEN, Api
@@ -33,7 +34,7 @@ from tests.unit.helpers import (
 RESOURCES: Json = template()["Resources"]
 FUNCTIONS = functions()
 ROUTES = routes()
-OPEN_ROUTES = {"GET /v1/health", "GET /v1/openapi.json", "$default"}
+OPEN_ROUTES = {"GET /v1/health", "GET /v1/openapi.json", "GET /v1/docs", "$default"}
 
 
 def of_type(kind: str) -> dict[str, Json]:
@@ -118,9 +119,48 @@ def test_the_document_says_which_operations_need_what() -> None:
     security = {route: operation["security"] for route, operation in documented().items()}
 
     assert {route for route, needed in security.items() if needed == []} == OPEN_ROUTES - {"$default"}
-    assert {route for route, needed in security.items() if needed == [{"jwt": ["admin"]}]} == {
-        "POST /v1/admin/accounts/{account_id}/grants"
+    assert {route for route, needed in security.items() if "admin" in json.dumps(needed)} == {
+        route for route in ROUTES if " /v1/admin/" in route
     }
+
+
+DOOR = {("dynamodb:BatchGetItem", "AccessTable.Arn"), ("dynamodb:UpdateItem", "LimitsTable.Arn")}
+
+
+@pytest.mark.parametrize("name", [name for name, told in FUNCTIONS.items() if told["Handler"].startswith("api.")])
+def test_every_function_of_the_api_can_ask_at_the_door_what_it_needs(name: str) -> None:
+    """Whether a token was revoked, and how often somebody was here; an open one needs no more than the second."""
+    rights = {
+        (action, resource.value)
+        for statement in statements(FUNCTIONS[name])
+        for action in listed(statement["Action"])
+        for resource in listed(statement["Resource"])
+        if isinstance(resource, Tagged)
+    }
+
+    is_open = app_of(FUNCTIONS[name]["Handler"]).scope is OPEN
+    assert rights & DOOR == (DOOR - {("dynamodb:BatchGetItem", "AccessTable.Arn")} if is_open else DOOR)
+
+
+def test_only_the_doors_own_functions_may_change_who_may_come_in() -> None:
+    writing = {
+        name
+        for name, properties in FUNCTIONS.items()
+        for statement in statements(properties)
+        if Tagged("GetAtt", "AccessTable.Arn") in listed(statement["Resource"])
+        and {"dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem"} & set(listed(statement["Action"]))
+    }
+
+    assert writing >= {"ApiKeysFunction", "RevokeFunction", "AccountsFunction"}
+    assert not [name for name in writing if name.startswith(("Create", "Jobs", "Credits", "Models", "Assets"))]
+
+
+def test_only_one_function_can_derive_api_keys() -> None:
+    assert [name for name in FUNCTIONS if "api-keys" in secrets_of(FUNCTIONS[name])] == ["ApiKeysFunction"]
+
+
+def test_the_plans_that_a_stack_can_have_are_those_of_the_file() -> None:
+    assert set(template()["Parameters"]["DefaultPlan"]["AllowedValues"]) == limits.plans().keys()
 
 
 def test_no_route_needs_an_authorizer_that_could_be_forgotten() -> None:
@@ -140,9 +180,10 @@ def test_every_table_is_encrypted_backed_up_and_kept(name: str) -> None:
     table = RESOURCES[name]
 
     assert table["Properties"]["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
-    assert table["Properties"]["SSESpecification"] == {"SSEEnabled": True}
-    # Which providers are left alone for half a minute is not worth keeping.
-    kept = name != "CircuitsTable"
+    encryption = table["Properties"]["SSESpecification"]
+    assert (encryption["SSEEnabled"], encryption["SSEType"]) == (True, "KMS")
+    # Which providers are left alone for half a minute, and who was here how often, is not worth keeping.
+    kept = name not in ("CircuitsTable", "LimitsTable", "ConnectionsTable")
     assert (table.get("DeletionPolicy") == "Retain", table.get("UpdateReplacePolicy") == "Retain") == (kept, kept)
 
 
@@ -157,14 +198,16 @@ def test_every_bucket_is_private_encrypted_and_kept(name: str) -> None:
 
 @pytest.mark.parametrize("name", of_type("AWS::SecretsManager::Secret"))
 def test_no_secret_has_a_value(name: str) -> None:
-    assert RESOURCES[name]["Properties"].keys() == {"Name", "Description"}
+    generated = {"GenerateSecretString"} if name == "ApiKeysSecret" else set()
+
+    assert RESOURCES[name]["Properties"].keys() - {"KmsKeyId"} == {"Name", "Description"} | generated
 
 
 def test_every_provider_has_a_secret_of_the_name_that_is_asked_for(environment: pytest.MonkeyPatch) -> None:
     named = {resource["Properties"]["Name"].value for resource in of_type("AWS::SecretsManager::Secret").values()}
 
     wanted = {settings().secret_name(provider).replace("atelier/", "${AWS::StackName}/") for provider in PROVIDERS}
-    assert named == wanted | {"${AWS::StackName}/jwt"}
+    assert named == wanted | {"${AWS::StackName}/jwt", "${AWS::StackName}/api-keys"}
 
 
 def test_only_what_we_can_lose_expires() -> None:
@@ -179,6 +222,11 @@ def test_only_what_we_can_lose_expires() -> None:
         "LedgerTable": "expires_at",
         "AssetsTable": "expires_at",
         "CircuitsTable": "expiration",
+        "AccessTable": "expires_at",
+        "AuditTable": "expires_at",
+        "LimitsTable": "expires_at",
+        "DeliveriesTable": "expires_at",
+        "ConnectionsTable": "expires_at",
     }
 
 
@@ -367,8 +415,9 @@ def test_an_alarm_watches_what_the_budget_of_the_day_reports(
     assert alarm["Namespace"] == emitted["Namespace"]
     assert alarm["MetricName"] == emitted["Metrics"][0]["Name"]
     assert emitted["Metrics"][0]["Unit"] == "Percent"
-    assert [[dimension["Name"] for dimension in alarm["Dimensions"]]] == emitted["Dimensions"]
-    assert all(report[dimension["Name"]] == dimension["Value"] for dimension in alarm["Dimensions"])
+    assert emitted["Dimensions"] == [["service"]]
+    # A function's service is the name of the stack (POWERTOOLS_SERVICE_NAME).
+    assert alarm["Dimensions"] == [{"Name": "service", "Value": Tagged("Ref", "AWS::StackName")}]
     assert report[alarm["MetricName"]] == [alarm["Threshold"]] == [percent]
     assert (alarm["ComparisonOperator"], alarm["Statistic"]) == ("GreaterThanOrEqualToThreshold", "Maximum")
 
@@ -385,3 +434,76 @@ def test_the_sweeper_comes_every_minute_and_ends_before_the_next() -> None:
 
     assert sweeper["Events"]["EveryMinute"]["Properties"]["ScheduleExpression"] == "rate(1 minute)"
     assert sweeper["Timeout"] < 60
+
+
+# The audit
+
+
+AUDITED = ("JobsTable", "LedgerTable", "AssetsTable", "AccessTable")
+
+
+def test_every_audited_table_has_a_stream_with_both_images_and_the_audit_reads_it() -> None:
+    triggers = FUNCTIONS["AuditFunction"]["Events"].values()
+
+    read = {trigger["Properties"]["Stream"].value for trigger in triggers}
+    assert read == {f"{table}.StreamArn" for table in AUDITED}
+    for table in AUDITED:
+        assert RESOURCES[table]["Properties"]["StreamSpecification"] == {"StreamViewType": "NEW_AND_OLD_IMAGES"}
+
+
+@pytest.mark.parametrize("name", [name for name, told in FUNCTIONS.items() if told["Handler"].startswith("events.")])
+def test_a_record_of_a_stream_that_cannot_be_handled_holds_nobody_up_and_is_not_lost(name: str) -> None:
+    for trigger in FUNCTIONS[name]["Events"].values():
+        if trigger["Type"] != "DynamoDB":
+            continue
+        told = trigger["Properties"]
+        assert told["StartingPosition"] == "TRIM_HORIZON"
+        assert told["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+        assert told["BisectBatchOnFunctionError"] is True
+        assert told["MaximumRetryAttempts"] > 0
+        assert told["DestinationConfig"]["OnFailure"]["Type"] == "SQS"
+
+
+def test_nobody_but_the_audit_writes_the_audit_and_nobody_can_delete_of_it() -> None:
+    rights = {name: allowed(name, "AuditTable") for name in FUNCTIONS}
+
+    assert {name: right for name, right in rights.items() if right} == {
+        "AuditFunction": {"dynamodb:PutItem"},
+        "AuditViewFunction": {"dynamodb:Query", "dynamodb:BatchGetItem"},
+    }
+
+
+def test_the_reconciliation_can_change_no_entry_and_no_hold_away() -> None:
+    assert allowed("ReconcileLedgerFunction", "LedgerTable") == {
+        "dynamodb:GetItem",
+        "dynamodb:Query",
+        "dynamodb:UpdateItem",
+    }
+    assert FUNCTIONS["ReconcileLedgerFunction"]["Timeout"] == 900
+
+
+def test_nothing_may_look_through_a_whole_table() -> None:
+    assert not [
+        (name, action)
+        for name in FUNCTIONS
+        for statement in statements(FUNCTIONS[name])
+        for action in listed(statement["Action"])
+        if action in ("dynamodb:Scan", "dynamodb:*")
+    ]
+
+
+def test_files_may_be_deleted_by_whoever_stores_them_and_by_the_purge() -> None:
+    deleting = {
+        name
+        for name in FUNCTIONS
+        for statement in statements(FUNCTIONS[name])
+        if "s3:DeleteObject" in listed(statement["Action"])
+    }
+
+    assert deleting == {"StoreFunction", "GenerateFunction", "PurgeMediaFunction"}
+
+
+def test_temporary_files_are_gone_after_a_day() -> None:
+    rules = {rule["Id"]: rule for rule in RESOURCES["MediaBucket"]["Properties"]["LifecycleConfiguration"]["Rules"]}
+
+    assert (rules["temporary-files"]["Prefix"], rules["temporary-files"]["ExpirationInDays"]) == ("tmp/", 1)
