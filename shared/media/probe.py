@@ -27,6 +27,7 @@ DEMUXERS = {
     "audio/wav": "wav",
     "audio/flac": "flac",
     "audio/ogg": "ogg",
+    "audio/webm": "matroska",
 }
 TAIL_S = 1.0
 MISSING_S = 1.0
@@ -55,7 +56,7 @@ def measure(file: BinaryIO, media_type: str) -> Probe:
     """What a seekable file of `media_type` has. Decodes its beginning and its last second. Raises NotMedia."""
     family = media_type.partition("/")[0]
     try:
-        _check_whole(file, media_type)
+        check_whole(file, media_type)
         with av.open(file, "r", format=DEMUXERS[media_type], options={"protocol_whitelist": ""}) as container:
             streams = container.streams.video if family == "video" else container.streams.audio
             if not streams:
@@ -71,7 +72,7 @@ def measure(file: BinaryIO, media_type: str) -> Probe:
         raise NotMedia(str(error)) from error
 
 
-def _check_whole(file: BinaryIO, media_type: str) -> None:
+def check_whole(file: BinaryIO, media_type: str) -> None:
     """Raises NotMedia for a WAV or Ogg file that says of itself that more was to come."""
     size = file.seek(0, io.SEEK_END)
     if media_type == "audio/wav":

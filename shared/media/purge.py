@@ -54,9 +54,10 @@ def _tidy(asset_id: str, now: float) -> int:
         claim = {"claim": int(now), "before": now - AFTER_S}
         write = dynamo.change(table, key, "SET pending_at = :claim", when="pending_at <= :before", values=claim)
         item = dynamo.update(write)
-        orphans = [name for name in _keys(asset_id) if name != item.get("key")]
+        own = {item.get("key"), *item.get("previews", {}).values()}
+        orphans = [name for name in _keys(asset_id) if name not in own]
         for name in orphans:
-            logger.warning("a file without an asset", key=name, job_id=item["job_id"])
+            logger.warning("a file without an asset", key=name, job_id=item.get("job_id"))
             aws.s3().delete_object(Bucket=settings().media_bucket, Key=name)
         _done(table, key, item)
     except Refused:
@@ -92,6 +93,7 @@ def _due(before: float) -> Iterator[str]:
 
 
 def _keys(asset_id: str) -> list[str]:
-    """The keys of the bucket that are the asset's by their name: at the most one for each type of files."""
+    """The keys of the bucket that are the asset's by their name: at the most one for each type of files, and its
+    previews."""
     answer = aws.s3().list_objects_v2(Bucket=settings().media_bucket, Prefix=f"assets/{asset_id}.")
     return [found["Key"] for found in answer.get("Contents", [])]

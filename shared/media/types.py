@@ -32,9 +32,11 @@ EXTENSIONS = {
     "audio/wav": ".wav",
     "audio/flac": ".flac",
     "audio/ogg": ".ogg",
+    "audio/webm": ".weba",
     "application/json": ".json",
     "application/x-subrip": ".srt",
     "text/vtt": ".vtt",
+    "text/x-ssa": ".ass",
 }
 
 
