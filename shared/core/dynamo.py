@@ -8,8 +8,9 @@ import binascii
 import random
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
+from itertools import batched
 from typing import TYPE_CHECKING, Any
 
 from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
@@ -34,6 +35,8 @@ _deserializer = TypeDeserializer()
 
 TRANSACTION_ATTEMPTS = 12
 READS = 3
+WRITES = 8
+WRITTEN_AT_ONCE = 25
 LONGEST_KEY = 1024
 """Bytes of a sort key; those of a partition key may be twice as many, and no key of ours is a tenth of it."""
 
@@ -190,6 +193,53 @@ def remove(
         raise
 
 
+def put_all(table: str, items: Sequence[Item]) -> None:
+    """Put any number of items in the place of whatever is there, of a table that is not audited. They come about one by
+    one. Raises Unavailable when the table does not take all of them."""
+    _write_all(table, [{"PutRequest": {"Item": attributes(item)}} for item in items])
+
+
+def delete_all(table: str, keys: Sequence[Item]) -> None:
+    """Delete any number of items of a table that is not audited, whether they are there or not; as `put_all`."""
+    _write_all(table, [{"DeleteRequest": {"Key": attributes(key)}} for key in keys])
+
+
+def _write_all(table: str, requests: Sequence[Any]) -> None:
+    for some in batched(requests, WRITTEN_AT_ONCE, strict=False):
+        left: Any = {table: list(some)}
+        for attempt in range(WRITES):
+            left = aws.dynamodb().batch_write_item(RequestItems=left).get("UnprocessedItems")
+            if not left:
+                break
+            time.sleep(random.uniform(0, min(0.02 * 2**attempt, 0.5)))
+        else:
+            raise Unavailable("Too much is happening at once; try again.", code="busy", retry_after=1)
+
+
+def discard(
+    table: str,
+    key: Item,
+    *,
+    when: str | None = None,
+    values: Mapping[str, Any] | None = None,
+    names: Mapping[str, str] | None = None,
+) -> None:
+    """Delete an item of a table that is not audited, whether it is there or not; under the condition `when`, if one is
+    given. Raises Refused."""
+    condition: Any = {}
+    if when is not None:
+        condition = {
+            "ConditionExpression": when,
+            "ExpressionAttributeValues": attributes({f":{name}": value for name, value in (values or {}).items()}),
+        }
+        condition |= {"ExpressionAttributeNames": dict(names)} if names else {}
+    try:
+        aws.dynamodb().delete_item(TableName=table, Key=attributes(key), **condition)
+    except ClientError as error:
+        _raise_refused(error)
+        raise
+
+
 def _raise_refused(error: ClientError) -> None:
     """Raise Refused with the item that the condition of a single write met, if it was the condition."""
     if error.response["Error"]["Code"] == "ConditionalCheckFailedException":
@@ -197,12 +247,23 @@ def _raise_refused(error: ClientError) -> None:
         raise Refused([True], [plain(met) if met else None]) from error
 
 
+def _audited() -> tuple[str, ...]:
+    told = settings()
+    return (
+        told.jobs_table,
+        told.ledger_table,
+        told.assets_table,
+        told.access_table,
+        told.publications_table,
+        told.projects_table,
+    )
+
+
 def _signed(write: Write) -> Write:
     """The write with who does it and when, where the table is audited. The time tells two writes of one actor apart, so
     that a write which goes around this code is seen to be nobody's."""
     (kind, what), *_ = write.items()
-    audited = (settings().jobs_table, settings().ledger_table, settings().assets_table, settings().access_table)
-    if what["TableName"] not in audited or kind not in ("Put", "Update"):
+    if what["TableName"] not in _audited() or kind not in ("Put", "Update"):
         return write
     actor = acting()
     told = {"actor": actor.name, "address": actor.address, "request_id": actor.request_id, "at": iso(now())}
@@ -242,6 +303,11 @@ def transact(writes: Sequence[Write]) -> None:
     raise Unavailable("Too much is happening on this account at once; try again.", code="busy", retry_after=1)
 
 
+LOOKED_AT = 100
+"""How many items are looked at for a page with a filter: a long list answers as fast as a short one, a page at a
+time."""
+
+
 def page(
     table: str,
     *,
@@ -256,8 +322,9 @@ def page(
     """A page of a partition, newest (highest sort key) first, and the cursor of the next page.
 
     `partition` is (attribute, value), `sort` (attribute, prefix); `also_key` names the table's own key where `index`
-    is given: it must be what follows the first `#` of the sort value. `where` filters on equality. A cursor says only a
-    sort value: the partition is always the caller's own, so a cursor of somebody else's list opens nothing.
+    is given: it must be what follows the first `#` of the sort value. `where` filters on equality; such a page may be
+    short, or empty, and yet have a next one. A cursor says only a sort value: the partition is always the caller's own,
+    so a cursor of somebody else's list opens nothing.
     """
     names = {"#partition": partition[0]}
     values: Item = {":partition": partition[1]}
@@ -289,15 +356,46 @@ def page(
             if also_key:
                 start[also_key] = after.partition("#")[2]
             query["ExclusiveStartKey"] = attributes(start)
-        answer = aws.dynamodb().query(**query, Limit=limit + 1 if not filters else 100)
+        answer = aws.dynamodb().query(**query, Limit=LOOKED_AT if filters else limit + 1)
         items += [plain(item) for item in answer["Items"]]
         last = answer.get("LastEvaluatedKey")
-        if not last:
+        after = plain(last)[sort[0]] if last else None
+        if filters or after is None:
             break
-        after = plain(last)[sort[0]]
-    more = len(items) > limit
-    items = items[:limit]
-    return items, write_cursor(items[-1][sort[0]]) if more else None
+    if len(items) > limit:
+        items = items[:limit]
+        after = items[-1][sort[0]]
+    return items, write_cursor(after) if after is not None else None
+
+
+def partition(
+    table: str,
+    *,
+    partition: tuple[str, str],
+    sort: str,
+    below: str | None = None,
+    newest_first: bool = False,
+) -> Iterator[Item]:
+    """The items of a partition as they are now (consistent reads), in the order of their sort values, those that are
+    lower than `below`; read as far as they are asked for."""
+    names, values = {"#partition": partition[0]}, {":partition": partition[1]}
+    condition = "#partition = :partition"
+    if below is not None:
+        names["#sort"], values[":below"] = sort, below
+        condition += " AND #sort < :below"
+    pages = (
+        aws.dynamodb()
+        .get_paginator("query")
+        .paginate(
+            TableName=table,
+            KeyConditionExpression=condition,
+            ExpressionAttributeNames=names,
+            ExpressionAttributeValues=attributes(values),
+            ConsistentRead=True,
+            ScanIndexForward=not newest_first,
+        )
+    )
+    yield from (plain(item) for found in pages for item in found["Items"])
 
 
 def newest(

@@ -6,15 +6,19 @@
     ├── InsufficientCredits   402  insufficient_credits      (needed, available)
     ├── Forbidden             403  forbidden
     ├── NotFound              404  not_found
-    ├── Conflict              409  already_rotated, secret_not_repeatable
+    ├── Conflict              409  already_rotated, secret_not_repeatable, already_publishing,
+    │                              asset_in_use (projects), storage_quota_exceeded (used, quota),
+    │                              upload_incomplete (missing_parts), upload_received
+    ├── PreconditionFailed    412  stale                     (version)
     ├── PayloadTooLarge       413  payload_too_large
     ├── UnsupportedMediaType  415  unsupported_media_type
     ├── Invalid               422  invalid_request, idempotency_key_reused   (errors[{pointer, detail}])
+    ├── PreconditionRequired  428  if_match_required
     ├── TooManyJobs           429  too_many_jobs             (Retry-After)
     ├── RateLimited           429  rate_limited              (Retry-After, RateLimit)
     ├── InternalError         500  internal_error
     └── Unavailable           503  unconfigured, callbacks_unconfigured, keys_unavailable, access_unavailable,
-                                   provider_budget_exhausted, unconfirmed, busy   (Retry-After)
+                                   provider_budget_exhausted, unconfirmed, stock_unavailable, busy   (Retry-After)
 
 `code` is stable and for programs, `detail` is for people. A 5xx says nothing of the inside: that is in the log, under
 the same request id.
@@ -90,6 +94,23 @@ class NotFound(Problem):
 
 class Conflict(Problem):
     status, title, code = 409, "Conflict", "conflict"
+
+
+class PreconditionFailed(Problem):
+    """What a change was made for is not there any more; `version` is what there is."""
+
+    status, title, code = 412, "Precondition failed", "stale"
+
+    def __init__(self, *, version: int) -> None:
+        super().__init__(
+            f"This was made for another version; the current one is {version}.",
+            fields={"version": version},
+            headers={"etag": f'"{version}"'},
+        )
+
+
+class PreconditionRequired(Problem):
+    status, title, code = 428, "Precondition required", "if_match_required"
 
 
 class PayloadTooLarge(Problem):

@@ -11,6 +11,10 @@ class MissingSetting(RuntimeError):
 
 
 PROVIDERS = ("replicate", "kie", "fal", "openai", "elevenlabs", "gemini")
+IN_HOUSE = "atelier"
+"""What the catalogue calls us: work of our own needs no key, no budget and no circuit, and may be repeated freely."""
+SERVICES = ("postiz", "pexels")
+"""Others that we call with keys of our own; they make nothing that is paid for with credits."""
 
 
 @dataclass(frozen=True)
@@ -20,8 +24,8 @@ class Settings:
     Times are seconds. `time_scale` shortens every deadline and back-off (1 on AWS; the local cloud waits seconds where
     AWS waits minutes). `webhook_url` is the Function URL that providers call, with a slash at its end; only functions
     that talk to providers have it. `websocket_url`, without a slash at its end, is for functions that have to do with
-    realtime connections. `jobs_in_flight` is per account and kind. `budgets_usd` are per provider and day (UTC); a
-    provider that is not named has none.
+    realtime connections. `jobs_in_flight` is per account and kind, `storage_quota` bytes per account.
+    `budgets_usd` are per provider and day (UTC); a provider that is not named has none.
     """
 
     stack_name: str
@@ -34,9 +38,14 @@ class Settings:
     audit_table: str
     deliveries_table: str
     connections_table: str
+    projects_table: str
+    project_lists_table: str
+    publications_table: str
+    stock_table: str
     callbacks_queue: str
     media_bucket: str
     generation_arn: str
+    publishing_arn: str
     jwt_secret: str
     api_keys_secret: str
     jwt_issuer: str
@@ -53,6 +62,7 @@ class Settings:
     lookup_grace: float
     time_scale: float
     jobs_in_flight: int
+    storage_quota: int
     budgets_usd: Mapping[str, float]
     webhook_url: str = ""
     websocket_url: str = ""
@@ -89,9 +99,14 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
         audit_table=read("AUDIT_TABLE"),
         deliveries_table=read("DELIVERIES_TABLE"),
         connections_table=read("CONNECTIONS_TABLE"),
+        projects_table=read("PROJECTS_TABLE"),
+        project_lists_table=read("PROJECT_LISTS_TABLE"),
+        publications_table=read("PUBLICATIONS_TABLE"),
+        stock_table=read("STOCK_TABLE"),
         callbacks_queue=read("CALLBACKS_QUEUE"),
         media_bucket=read("MEDIA_BUCKET"),
         generation_arn=read("GENERATION_ARN"),
+        publishing_arn=read("PUBLISHING_ARN"),
         jwt_secret=read("JWT_SECRET"),
         api_keys_secret=read("API_KEYS_SECRET"),
         jwt_issuer=read("JWT_ISSUER"),
@@ -99,7 +114,7 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
         jwt_algorithms=words("JWT_ALGORITHMS"),
         jwks_url=read("JWKS_URL"),
         default_plan=read("DEFAULT_PLAN"),
-        base_urls={name: read(f"{name.upper()}_BASE_URL").rstrip("/") for name in PROVIDERS},
+        base_urls={name: read(f"{name.upper()}_BASE_URL").rstrip("/") for name in (*PROVIDERS, *SERVICES)},
         fal_jwks_url=read("FAL_JWKS_URL"),
         allowed_private_origins=frozenset(words("ALLOWED_PRIVATE_ORIGINS")),
         provider_timeout=float(read("PROVIDER_TIMEOUT")),
@@ -108,6 +123,7 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
         lookup_grace=float(read("LOOKUP_GRACE")),
         time_scale=float(read("TIME_SCALE")),
         jobs_in_flight=int(read("JOBS_IN_FLIGHT")),
+        storage_quota=int(read("STORAGE_QUOTA_BYTES")),
         budgets_usd=_budgets(read("PROVIDER_BUDGETS_USD")),
         webhook_url=environment.get("WEBHOOK_URL", ""),
         websocket_url=environment.get("WEBSOCKET_URL", ""),

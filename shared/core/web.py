@@ -22,7 +22,7 @@ from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.exceptions import BotoCoreError, ClientError
 
-from shared.core import auth, limits
+from shared.core import auth, limits, pointers
 from shared.core.acting import as_actor
 from shared.core.auth import Caller
 from shared.core.errors import (
@@ -95,17 +95,25 @@ _limits: ContextVar[dict[str, str]] = ContextVar("limits")
 class Api(APIGatewayHttpResolver):
     """The resolver of one function. Closed unless `scope` is OPEN: a caller needs a valid token with that scope.
 
-    `limit` is the class of its rate limit, where that does not follow from scope and method.
+    `limit` is the class of its rate limit, where that does not follow from scope and method; `largest_body` are bytes.
     """
 
-    def __init__(self, *, scope: str | None = "studio", limit: str | None = None) -> None:
+    def __init__(
+        self, *, scope: str | None = "studio", limit: str | None = None, largest_body: int = LARGEST_BODY
+    ) -> None:
         super().__init__(enable_validation=True, serializer=_compact)
         self.scope = scope
         self.limit = limit
+        self.largest_body = largest_body
         self.not_found(_no_route)
         self.exception_handler(Problem)(_answer)
-        self.exception_handler(RequestValidationError)(_answer_invalid)
+        self.exception_handler(RequestValidationError)(self._answer_invalid)
         self.exception_handler(RequestUnsupportedContentType)(_answer_unsupported)
+
+    def _answer_invalid(self, error: RequestValidationError) -> Response[str]:
+        body = self.current_event.json_body if self.current_event.body else None
+        errors = [{"pointer": _pointer(flaw["loc"], body), "detail": str(flaw["msg"])} for flaw in error.errors()]
+        return _answer(Invalid("The request is not valid.", errors=errors))
 
 
 def handler(app: Api) -> Callable[[dict[str, Any], LambdaContext], dict[str, Any]]:
@@ -187,7 +195,7 @@ def _respond(app: Api, event: dict[str, Any], context: LambdaContext) -> dict[st
         _count(*limits.of_account(known.account, known.plan, _class(app, request.request_context.http.method)))
         auth.require(known, app.scope)
         who = known.actor
-    if _check_body(request):
+    if _check_body(request, app.largest_body):
         # Powertools compares media types by case.
         event = {**event, "headers": {**event["headers"], "content-type": JSON}}
     with as_actor(who, address=address, request_id=request_id()):
@@ -220,18 +228,18 @@ def _count(bucket: str, rule: Rule) -> None:
         raise RateLimited(limit=rule.name, retry_after=verdict.reset_s)
 
 
-def _check_body(request: APIGatewayProxyEventV2) -> bool:
+def _check_body(request: APIGatewayProxyEventV2, most: int) -> bool:
     """Refuse what is too large before parsing it, and what is not a JSON object before validating it; whether there is
     a body."""
-    if len(request.body or "") > (LARGEST_BODY * 4 / 3 + 4 if request.is_base64_encoded else LARGEST_BODY):
-        raise PayloadTooLarge(f"A request body may have {LARGEST_BODY} bytes.")
+    if len(request.body or "") > (most * 4 / 3 + 4 if request.is_base64_encoded else most):
+        raise PayloadTooLarge(f"A request body may have {most} bytes.")
     content_type = (request.headers.get("content-type") or JSON).partition(";")[0].strip().lower()
     try:
         text = request.decoded_body or ""
     except ValueError:
         raise BadRequest("The body is not UTF-8 text.", code="malformed_json") from None
-    if len(text.encode("utf-8", "surrogatepass")) > LARGEST_BODY:
-        raise PayloadTooLarge(f"A request body may have {LARGEST_BODY} bytes.")
+    if len(text.encode("utf-8", "surrogatepass")) > most:
+        raise PayloadTooLarge(f"A request body may have {most} bytes.")
     if not text:
         return False
     if content_type != JSON:
@@ -264,17 +272,12 @@ def _answer_unsupported(_: RequestUnsupportedContentType) -> Response[str]:
     return _answer(UnsupportedMediaType("A request body must be application/json."))
 
 
-def _answer_invalid(error: RequestValidationError) -> Response[str]:
-    errors = [{"pointer": _pointer(flaw["loc"]), "detail": str(flaw["msg"])} for flaw in error.errors()]
-    return _answer(Invalid("The request is not valid.", errors=errors))
-
-
-def _pointer(location: tuple[str | int, ...]) -> str:
+def _pointer(location: tuple[str | int, ...], body: Any) -> str:
     """RFC 6901 within the body; parameters are told as `?name`."""
     where, *path = location
     if where != "body":
         return "?" + ".".join(str(part) for part in path)
-    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in path)
+    return pointers.spelt(pointers.within(path, body))
 
 
 def _aws_error_code(error: Exception) -> str | None:
