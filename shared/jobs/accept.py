@@ -12,7 +12,7 @@ from shared.core.clock import now as current_time
 from shared.core.dynamo import Refused, Write
 from shared.core.errors import InsufficientCredits, TooManyJobs, Unavailable
 from shared.core.log import count, logger
-from shared.core.settings import settings
+from shared.core.settings import IN_HOUSE, settings
 from shared.credits import ledger
 from shared.credits.ledger import Account, Change
 from shared.jobs import budget, callbacks, inputs, table
@@ -71,8 +71,7 @@ def accept(account_id: str, request: Request, made: Offer, *, idempotency_key: s
 
     logger.append_keys(job_id=job.id)
     try:
-        keys.pool(job.provider)
-        budget.check(job.provider)
+        check_provider(job.provider)
         ledger.commit(account_id, decide)
     except Refused as refused:
         met = refused.found[-1]
@@ -88,6 +87,13 @@ def accept(account_id: str, request: Request, made: Offer, *, idempotency_key: s
     count("Job_accepted", kind=job.kind)
     logger.info("accepted", kind=job.kind, model=job.model, held=job.hold)
     return Accepted(job, replayed=False)
+
+
+def check_provider(name: str) -> None:
+    """Raises Unavailable while a provider has no keys, or once its budget of the day is spent."""
+    if name != IN_HOUSE:
+        keys.pool(name)
+        budget.check(name)
 
 
 def same(found: Job, wanted: Job) -> Job:

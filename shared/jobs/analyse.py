@@ -20,7 +20,7 @@ from shared.core.settings import settings
 from shared.jobs import store
 from shared.jobs.table import Job
 from shared.media import assets, fetch, frames, ranged
-from shared.media.assets import Asset, BadOutput, Origin
+from shared.media.assets import Asset, BadOutput
 from shared.media.fetch import FetchError
 from shared.media.frames import Frame, NoFrames
 from shared.providers import gemini
@@ -88,7 +88,7 @@ def analyse(job: Job, key: str, *, begun: Callable[[], object]) -> tuple[list[As
     logger.info("analysed", batches=answered, asked=asked)
     segments.sort(key=lambda segment: (segment["start"], segment["end"]))
     text = json.dumps({"duration_s": job.units, "segments": segments}, ensure_ascii=False)
-    origin = Origin(job.account, job.id, job.kind, "segments")
+    origin = store.origin(job, "segments")
     asset = assets.store_text(text, "application/json", store.asset_id(job, 0), origin, now=current_time())
     units = job.units * asked / answered if answered else 0.0
     return [asset], Prediction(id="none", status="succeeded", units=units)

@@ -24,13 +24,10 @@ from shared.core.log import count, logger
 from shared.core.settings import settings
 from shared.credits import ledger
 from shared.credits.ledger import Account, Change
-from shared.jobs import accept, budget, table, workflow
+from shared.jobs import accept, table, workflow
 from shared.jobs.accept import Offer
 from shared.jobs.requests import REQUESTS, Request
-from shared.jobs.steps import Step
 from shared.jobs.table import Job
-from shared.providers import keys
-from shared.providers.registry import PREDICTORS
 
 MOST = 100
 A_TRANSACTION = 30
@@ -141,8 +138,7 @@ def create(
 
     try:
         for provider in sorted({job.provider for job in jobs}):
-            keys.pool(provider)
-            budget.check(provider)
+            accept.check_provider(provider)
         ledger.commit(account_id, decide)
     except Refused as refused:
         met = refused.found[-1]
@@ -218,7 +214,7 @@ def split(batch: Batch) -> None:
 
 def _start(job: Job) -> None:
     if not job.terminal:
-        workflow.start(job, Step("submit" if job.provider in PREDICTORS else "generate"))
+        workflow.start(job, workflow.first(job))
 
 
 def _finish(batch: Batch) -> None:

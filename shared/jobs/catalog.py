@@ -9,7 +9,7 @@ from importlib import resources
 from types import MappingProxyType
 from typing import Any, Literal, get_args
 
-from shared.core.settings import PROVIDERS
+from shared.core.settings import IN_HOUSE, PROVIDERS
 from shared.providers.outcomes import ModelGone
 
 Kind = Literal[
@@ -22,9 +22,10 @@ Kind = Literal[
     "transcription",
     "stems",
     "analysis",
+    "silence-cuts",
 ]
 Unit = Literal["image", "second", "character", "job"]
-Family = Literal["image", "video", "audio", "transcript", "segments"]
+Family = Literal["image", "video", "audio", "transcript", "segments", "cuts"]
 
 FAMILIES: Mapping[Kind, Family] = MappingProxyType(
     {
@@ -37,6 +38,7 @@ FAMILIES: Mapping[Kind, Family] = MappingProxyType(
         "transcription": "transcript",
         "stems": "audio",
         "analysis": "segments",
+        "silence-cuts": "cuts",
     }
 )
 """What a kind's results are."""
@@ -177,7 +179,7 @@ def _model(model_id: str, section: dict[str, Any]) -> Model:
     )
     if not model.kinds or not set(model.kinds) <= set(get_args(Kind)):
         raise ValueError(f"unknown kinds {model.kinds}")
-    if model.provider not in PROVIDERS:
+    if model.provider not in (*PROVIDERS, IN_HOUSE):
         raise ValueError(f"unknown provider {model.provider}")
     if model.price.per not in get_args(Unit) or model.price.credits < 1 or model.price.every < 1:
         raise ValueError("impossible price")

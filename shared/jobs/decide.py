@@ -64,6 +64,15 @@ def without_prediction(job: Job, now: float) -> Step | None:
     return None
 
 
+def of_our_own(job: Job, now: float) -> Step | None:
+    """The end of a job that we work on ourselves, if its time has come; None while we may."""
+    if job.cancel_requested_at is not None:
+        return fail("canceled", "canceled", "Canceled on request.")
+    if now >= job.deadline_at:
+        return fail("timed_out", "deadline_exceeded", "It was not finished in time.")
+    return None
+
+
 def unknown_outcome() -> Step:
     """The end of a job of which nobody can say whether the provider has done it."""
     return fail("failed", "outcome_unknown", "It is not known whether the provider has done the work.")

@@ -103,6 +103,7 @@ def _attempt(attempt: Attempt) -> Step:
 
 
 def _done(job: Job, kept: list[Asset], told: Prediction) -> Step:
+    store.keep_inputs(job)
     try:
         table.generated(job, told, [view.summary(asset) for asset in kept], current_time())
     except Refused:

@@ -1,7 +1,7 @@
 """What may be asked for: one model a kind of generation, with its limits."""
 
 import math
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
@@ -235,6 +235,44 @@ class AnalysisRequest(Request):
     duration_s: Annotated[Seconds | None, Field(description="How long the video is; needed for a URL.")] = None
 
 
+ClipId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+
+
+class SilenceCutsRequest(Request):
+    """Where a clip of a project is quiet, or nobody speaks. What is not said is what the project's `silence` says."""
+
+    kind = "silence-cuts"
+
+    clip: Annotated[ClipId, Field(description="A clip of the project by its id.", examples=["c1"])]
+    mode: Annotated[
+        Literal["loudness", "speech"],
+        Field(description="`loudness` keeps what is loud; `speech` keeps what is spoken, and lets music and noise go."),
+    ] = "loudness"
+    threshold_db: Annotated[
+        float | None, Field(ge=-100, le=0, allow_inf_nan=False, description="Quieter than this is quiet.")
+    ] = None
+    min_duration: Annotated[
+        float | None, Field(ge=0, le=3600, allow_inf_nan=False, description="A shorter pause stays, in seconds.")
+    ] = None
+    margin: Annotated[
+        float | None,
+        Field(ge=0, le=60, allow_inf_nan=False, description="Seconds that are kept beside what is heard."),
+    ] = None
+    apply: Annotated[
+        bool, Field(description="Take it out of the project as well, of the version that is current by then.")
+    ] = False
+
+
+class SilenceCuts(SilenceCutsRequest):
+    """The same with the project that its address names."""
+
+    project: Text
+
+    def fields(self, model: Model) -> dict[str, Any]:
+        """What shapes the result; the model offers all of it."""
+        return self.model_dump(exclude=ABOUT_THE_JOB, exclude_none=True)
+
+
 REQUESTS: dict[Kind, type[Request]] = {
     request.kind: request
     for request in (
@@ -249,6 +287,10 @@ REQUESTS: dict[Kind, type[Request]] = {
         AnalysisRequest,
     )
 }
+
+
+OF_PROJECTS: dict[Kind, type[Request]] = {request.kind: request for request in (SilenceCutsRequest,)}
+"""What is asked for at a project's own address; a batch takes none of it."""
 
 
 def invalid(field: str, detail: str) -> Invalid:

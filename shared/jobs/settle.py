@@ -14,7 +14,7 @@ from shared.jobs.status import Ending
 from shared.jobs.table import Job
 from shared.providers.outcomes import Failure
 
-CALLERS_OWN = ("invalid_input", "content_refused")
+CALLERS_OWN = ("invalid_input", "content_refused", "project_gone", "clip_gone")
 """What a job fails of that its caller can change."""
 
 

@@ -1,6 +1,7 @@
 """The life of a job: its statuses and the only ways between them.
 
 queued ⇄ submitting → processing → storing → succeeded
+queued → processing, for what we do ourselves
 any of the first four → failed | canceled | timed_out
 """
 
@@ -14,7 +15,7 @@ TERMINAL: frozenset[Status] = frozenset({"succeeded", "failed", "canceled", "tim
 
 _ENDINGS: set[Status] = {"failed", "canceled", "timed_out"}
 TRANSITIONS: dict[Status, set[Status]] = {
-    "queued": {"submitting", *_ENDINGS},
+    "queued": {"submitting", "processing", *_ENDINGS},
     "submitting": {"queued", "processing", *_ENDINGS},
     "processing": {"storing", *_ENDINGS},
     "storing": {"succeeded", *_ENDINGS},

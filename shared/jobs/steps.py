@@ -17,6 +17,7 @@ Next = Literal[
     "backoff",
     "generate",
     "generate_again",
+    "listen",
     "store",
     "store_again",
     "poll",

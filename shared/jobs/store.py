@@ -12,7 +12,7 @@ from shared.jobs import catalog, decide, table, view
 from shared.jobs.catalog import FAMILIES
 from shared.jobs.steps import Step, fail
 from shared.jobs.table import Job
-from shared.media import assets, captions, fetch
+from shared.media import assets, captions, fetch, library
 from shared.media.assets import Asset, BadOutput, Origin
 from shared.media.captions import NoTranscript
 from shared.media.fetch import AddressRefused, Unreadable
@@ -21,6 +21,8 @@ from shared.providers.outcomes import File, Output, Prediction, ProviderError
 from shared.providers.registry import predictor
 
 AGAIN_AFTER_S = 15
+LONGEST_PROMPT = 2000
+"""Characters of a prompt that are kept with an asset, to be searched for."""
 
 
 def store(job: Job) -> Step:
@@ -62,8 +64,9 @@ def _store_late(job: Job) -> Step:
 
 
 def _keep(job: Job, result: Prediction) -> None:
-    """Store every output and write the assets to the job. Raises BadOutput."""
+    """Store every output and write the assets to the job. Raises BadOutput. Uploads that went in are in use."""
     kept = _transcript(job, result) if FAMILIES[job.kind] == "transcript" else list(_files(job, result))
+    keep_inputs(job)
     table.attach_assets(job.id, [view.summary(asset) for asset in kept], current_time())
 
 
@@ -90,7 +93,7 @@ def streamed(job: Job, number: int, file: File) -> Asset:
     return assets.store(
         file.chunks,
         asset_id(job, number),
-        Origin(job.account, job.id, job.kind, file.role),
+        origin(job, file.role),
         length=file.length,
         family=_family(job),
         largest=_largest(job),
@@ -130,9 +133,7 @@ def _transcript(job: Job, result: Prediction) -> list[Asset]:
         ("words", "application/json", captions.document(transcript)),
     )
     return [
-        assets.store_text(
-            text, content_type, asset_id(job, number), Origin(job.account, job.id, job.kind, role), now=current_time()
-        )
+        assets.store_text(text, content_type, asset_id(job, number), origin(job, role), now=current_time())
         for number, (role, content_type, text) in enumerate(written)
     ]
 
@@ -144,6 +145,18 @@ def _again(job: Job, result: Prediction) -> Any:
         return provider.fetch(connection, job.provider_model, result.id).data
     except ProviderError as error:
         raise BadOutput(error.detail) from error
+
+
+def origin(job: Job, role: str) -> Origin:
+    """Where an asset of the job comes from, with the beginning of what was asked for."""
+    prompt = job.request.get("prompt") or job.request.get("text")
+    return Origin(job.account, job.id, job.kind, role, prompt=prompt[:LONGEST_PROMPT] if prompt else None)
+
+
+def keep_inputs(job: Job) -> None:
+    """The assets that the job was made from are in use."""
+    for name in job.input_keys:
+        library.keep(job.request[name], account=job.account)
 
 
 def asset_id(job: Job, number: int) -> str:

@@ -116,7 +116,7 @@ def _first_step(job: Job, *, overdue: bool) -> Step:
     if overdue and job.executions >= HOPELESS_AFTER:
         return fail("timed_out", "internal_error", "The job could not be finished; nothing is charged.")
     if job.provider not in PREDICTORS:
-        return Step("generate")
+        return workflow.first(job)
     if job.result is not None:
         return Step("store")
-    return Step("submit" if job.prediction is None else "poll")
+    return Step("poll") if job.prediction is not None else workflow.first(job)

@@ -289,8 +289,21 @@ def generating(job: Job, key: str, now: float) -> Job:
     )
 
 
+def work(job_id: str, now: float) -> Job:
+    """queued → processing, for what we do ourselves and may do again. Raises Refused for a job that is over or done."""
+    return _change(
+        job_id,
+        "SET #status = :processing",
+        "#status IN (:queued, :processing)",
+        now=now,
+        queued="queued",
+        processing="processing",
+    )
+
+
 def generated(job: Job, result: Prediction, assets: list[dict[str, Any]], now: float) -> Job:
-    """processing → storing with everything stored, for a provider that answers with the files. Raises Refused."""
+    """processing → storing with everything stored: by a provider that answers with the files, or by ourselves. Raises
+    Refused."""
     return _change(
         job.id,
         "SET #status = :storing, #result = :result, assets = :assets, attempt = :none",

@@ -27,7 +27,7 @@ class AssetView(BaseModel):
     content_type: str
     url: str
     bytes: int
-    sha256: str
+    sha256: Annotated[str | None, Field(description="Of the whole file, in hex; null for uploads.")] = None
     width: int | None = None
     height: int | None = None
     duration_s: float | None = None
@@ -39,11 +39,30 @@ class AssetView(BaseModel):
 
 
 class LibraryAsset(AssetView):
-    """An asset with where it came from."""
+    """An asset with where it came from. `probe` is what the inspection of an upload has found; the URLs of its
+    previews are presigned, too."""
 
-    kind: str
-    job_id: str
+    kind: Annotated[str, Field(description="The kind of its job; of an upload `image`, `video`, `audio`, `captions`.")]
+    source: Annotated[str, Field(description="`generation`, `upload`, `export` or `stock`.")]
+    job_id: str | None = None
+    name: str | None = None
+    prompt: str | None = None
+    tags: list[str] = []
+    attribution: Annotated[
+        dict[str, str] | None, Field(description="Of stock: who made it; show `text` with a link to `page_url`.")
+    ] = None
+    probe: dict[str, Any] | None = None
+    thumbnail_url: str | None = None
+    waveform_url: str | None = None
+    peaks_url: Annotated[str | None, Field(description="JSON as audiowaveform writes it, version 2.")] = None
     created_at: str
+    deleted_at: Annotated[str | None, Field(description="It can be restored for seven days from then.")] = None
+
+    @classmethod
+    def of(cls, asset: Mapping[str, Any]) -> Self:
+        previews = {f"{name}_url": assets.url(key) for name, key in asset.get("previews", {}).items()}
+        told = {**asset, **previews, "tags": list(asset.get("tags", ())), "url": assets.url(asset["key"])}
+        return cls.model_validate(told)
 
 
 class CreditsOfJob(BaseModel):

@@ -6,9 +6,10 @@ from botocore.exceptions import ClientError
 
 from shared.core import aws
 from shared.core.log import logger
-from shared.core.settings import settings
+from shared.core.settings import IN_HOUSE, settings
 from shared.jobs.steps import Step
 from shared.jobs.table import Job
+from shared.providers.registry import PREDICTORS
 
 # The task is over (done, timed out or never was): whoever waited there has gone on, and the result is on the job.
 NOBODY_WAITS = {"TaskTimedOut", "TaskDoesNotExist", "InvalidToken"}
@@ -18,6 +19,13 @@ def name(job: Job) -> str:
     """The execution's name: the job's id, so that starting it twice is starting it once; then `-1`, `-2` … for the
     sweeper's restarts."""
     return job.id if job.executions == 0 else f"{job.id}-{job.executions}"
+
+
+def first(job: Job) -> Step:
+    """Where the way of a job begins that nobody has begun to work on."""
+    if job.provider == IN_HOUSE:
+        return Step("listen")
+    return Step("submit" if job.provider in PREDICTORS else "generate")
 
 
 def start(job: Job, step: Step, *, called: str | None = None) -> None:
