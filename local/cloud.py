@@ -56,8 +56,10 @@ KEY_PREFIXES = {
     "openai": "sk-local",
     "elevenlabs": "el_local",
     "gemini": "gm_local",
+    "postiz": "postiz_local",
+    "pexels": "pexels_local",
 }
-LATE_AFTER = 20.0  # seconds: after the deadline of every model of the catalogue under the local TimeScale (18 s)
+LATE_AFTER = 25.0  # seconds: well after the deadline of an image under the local TimeScale (18 s)
 
 HEALTH_TIMEOUT = 30.0
 SIMULATOR_TIMEOUT = 20.0
@@ -391,6 +393,8 @@ def _bring_up(
             "OpenaiBaseUrl": f"{simulator_url}/openai/v1",
             "ElevenlabsBaseUrl": f"{simulator_url}/elevenlabs",
             "GeminiBaseUrl": f"{simulator_url}/gemini/v1beta",
+            "PostizBaseUrl": f"{simulator_url}/postiz/public/v1",
+            "PexelsBaseUrl": f"{simulator_url}/pexels",
             "AllowedPrivateOrigins": ",".join(_origins(simulator_url)),
             **parameters,
         }

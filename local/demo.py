@@ -3,6 +3,7 @@
 Every kind of generation is requested, produced by a simulated provider, stored and paid for: a portrait that is brought
 to life by a spoken text, images, a long video, music, its stems, a transcript of the speech, an analysis of the video.
 One request fails at the provider, and its credits come back; its end is told by a signed callback, which is verified.
+At last a logo is uploaded, a project puts it over what was generated, and the video goes to Postiz as a draft.
 """
 
 import hashlib
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from PIL import Image, ImageDraw
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from local.cloud import CloudError, Stack, local_cloud
@@ -124,6 +126,9 @@ def walk(stack: Stack, output: Path, say: Say) -> list[Played]:
                 made[scene.name] = played[-1].job["assets"][0]["id"]
         check_ledger(http, before, played, say)
         check_callback(receiver, secret, [item.job for item in played if not item.scene.files], say)
+        logo = upload(http, logo_png(), "logo.png", say)
+        edit(http, made, logo, say)
+        publish(http, stack, made["video"], say)
     return played
 
 
@@ -227,6 +232,59 @@ def check_callback(receiver: str, secret: str, jobs: list[Json], say: Say) -> No
         say(f"callback {event['type']} of {event['data']['id']}: signed, verified")
 
 
+def upload(http: httpx.Client, content: bytes, name: str, say: Say) -> str:
+    """Bring a picture in by its presigned form, wait until it was inspected, and find it in the library; its asset."""
+    begun = time.monotonic()
+    made = _post(http, "/uploads", {"content_type": "image/png", "bytes": len(content), "name": name}, status=201)
+    sent = httpx.post(made["post"]["url"], data=made["post"]["fields"], files={"file": content}, trust_env=False)
+    if sent.status_code not in (200, 201, 204):
+        raise DemoError(f"the form of {made['id']} answered {sent.status_code}: {sent.text}")
+    found = _eventually(http, f"/uploads/{made['id']}", "state", ("ready", "rejected"))
+    listed = _get(http, "/assets?source=upload")["items"]
+    if found["state"] != "ready" or listed[0]["id"] != found["asset"]["id"]:
+        raise DemoError(f"the upload was not taken: {found}")
+    say(f"{name} uploaded, inspected and in the library: {found['asset']['id']}, {time.monotonic() - begun:.1f} s")
+    return str(found["asset"]["id"])
+
+
+def logo_png() -> bytes:
+    """A lighthouse of a few strokes on nothing."""
+    image = Image.new("RGBA", (160, 160))
+    drawing = ImageDraw.Draw(image)
+    drawing.polygon([(60, 150), (70, 50), (90, 50), (100, 150)], fill="white")
+    drawing.ellipse((64, 20, 96, 52), fill="gold")
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return file.getvalue()
+
+
+def edit(http: httpx.Client, made: Made, logo: str, say: Say) -> None:
+    """A project of what was generated, with the logo over it."""
+    clips: list[Json] = [{"asset": made["video"]}, {"asset": made["images"], "duration": 3, "effect": "zoom_in"}]
+    tracks: list[Json] = [
+        {"type": "video", "clips": clips},
+        {"type": "overlay", "clips": [{"asset": logo, "start": 0, "duration": 3, "opacity": 0.8}]},
+        {"type": "audio", "role": "voice", "clips": [{"asset": made["speech"], "start": 0}]},
+    ]
+    project = _post(
+        http, "/projects", {"title": "The lighthouse", "timeline": {"fps": 30, "tracks": tracks}}, status=201
+    )
+    say(f"project {project['id']}: {len(clips)} clips, a logo, a voice")
+
+
+def publish(http: httpx.Client, stack: Stack, asset_id: str, say: Say) -> None:
+    """Hand the video to Postiz as a draft, and see that exactly one post is there."""
+    text = f"Ships pass the lighthouse ({asset_id})"
+    wanted: Json = {"mode": "draft", "text": text, "channels": [{"id": "int-x"}]}
+    made = _post(http, f"/assets/{asset_id}/publications", wanted, status=202)
+    over = ("draft", "published", "partly_published", "failed", "canceled")
+    found = _eventually(http, f"/publications/{made['id']}", "status", over)
+    seen = httpx.get(f"{stack.simulator_url}/_sim/posts", params={"contains": text}, trust_env=False).json()["posts"]
+    if found["status"] != "draft" or [post["state"] for post in seen] != ["DRAFT"]:
+        raise DemoError(f"the publication is {found}, and Postiz has {seen}")
+    say(f"publication {made['id']}: a draft on {found['channels'][0]['name']}, one post at Postiz")
+
+
 def table(played: list[Played]) -> str:
     """What was asked for, how it ended, how long it took and what it cost."""
     rows = [("request", "status", "seconds", "held", "charged", "files")]
@@ -246,9 +304,19 @@ def table(played: list[Played]) -> str:
     return "\n".join(["", lines[0], "-" * len(lines[0]), *lines[1:]])
 
 
-def _post(http: httpx.Client, path: str) -> Json:
-    answer = http.post(path)
-    if answer.status_code != 200:
+def _eventually(http: httpx.Client, path: str, name: str, values: tuple[str, ...]) -> Json:
+    """What is there once its field `name` has one of the values."""
+    deadline = time.monotonic() + LONGEST_WAIT_S
+    while (found := _get(http, path))[name] not in values:
+        if time.monotonic() > deadline:
+            raise DemoError(f"{path} is still {found[name]} after {LONGEST_WAIT_S:.0f} s")
+        time.sleep(0.05)
+    return found
+
+
+def _post(http: httpx.Client, path: str, body: Json | None = None, *, status: int = 200) -> Json:
+    answer = http.post(path, json=body)
+    if answer.status_code != status:
         raise DemoError(f"POST /v1{path} answered {answer.status_code}: {answer.text}")
     return dict(answer.json())
 

@@ -86,6 +86,8 @@ QUESTIONS = {
     "fal": Question(f"/fal-ai/flux/requests/{NOBODYS_ID}/status", scheme="Key "),
     "openai": Question("/audio/speech", body={}),
     "elevenlabs": Question("/v1/text-to-speech/JBFqnCBsd6RMkjVDRZzb", header="xi-api-key", scheme="", body={}),
+    "postiz": Question("/is-connected", scheme=""),
+    "pexels": Question("/v1/search?query=sea&per_page=1", scheme=""),
     "gemini": Question("/models/gemini-2.5-flash:generateContent", header="x-goog-api-key", scheme="", body={}),
 }
 

@@ -35,7 +35,11 @@ TOLD = {
         (
             *("id", "account", "job_id", "kind", "role", "content_type", "bytes", "sha256"),
             *("width", "height", "duration_s", "created_at"),
+            *("source", "name", "prompt", "attribution", "tags", "probe", "deleted_at"),
         )
+    ),
+    "upload": frozenset(
+        ("id", "account", "content_type", "bytes", "name", "state", "asset_id", "code", "detail", "created_at")
     ),
 }
 

@@ -8,9 +8,11 @@ from pydantic_core import PydanticUndefined
 from shared.core import web
 from shared.jobs import catalog
 from shared.jobs.catalog import Kind, Model
-from shared.jobs.requests import REQUESTS
+from shared.jobs.requests import OF_PROJECTS, REQUESTS
 
 app = web.Api()
+
+OFFERED = {**REQUESTS, **OF_PROJECTS}
 
 
 class PriceView(BaseModel):
@@ -65,7 +67,7 @@ class ModelView(BaseModel):
             price=PriceView(**vars(model.price)),
             limits=LimitsView(**limits, largest_bytes=model.largest_bytes, deadline_s=model.deadline_s),
             defaults=_defaults(model, kind),
-            input_schema=REQUESTS[kind].model_json_schema(),
+            input_schema=OFFERED[kind].model_json_schema(),
         )
 
 
@@ -78,7 +80,7 @@ def _defaults(model: Model, kind: Kind) -> dict[str, Any]:
         "voice": limits.voices,
         "format": limits.formats,
     }
-    known = REQUESTS[kind].model_fields
+    known = OFFERED[kind].model_fields
     own = {name: field.default for name, field in known.items() if field.default not in (None, PydanticUndefined, {})}
     return own | {name: offered[0] for name, offered in firsts.items() if offered and name in known}
 
@@ -93,7 +95,7 @@ def list_models() -> ModelPage:
     return ModelPage(
         items=[
             ModelView.of(model, kind, default=number == 0)
-            for kind in REQUESTS
+            for kind in OFFERED
             for number, model in enumerate(catalog.of_kind(kind))
         ]
     )

@@ -6,6 +6,8 @@
 /openai/v1/…      OpenAI
 /elevenlabs/v1/…  ElevenLabs
 /gemini/v1beta/…  Gemini
+/postiz/public/v1 Postiz
+/pexels/v1/…      Pexels
 /delivery/…       output files of all providers
 /_sim/…           what was asked of the simulator and what it did, no key needed: see inspection.py
 /_sim/callbacks/… receivers of the product's own callbacks: see receivers.py
@@ -33,6 +35,8 @@ from local.simulator.kie import Kie
 from local.simulator.kie_tasks import Task
 from local.simulator.openai import OpenAI
 from local.simulator.outputs import Outputs
+from local.simulator.pexels import Pexels
+from local.simulator.postiz import Postiz
 from local.simulator.receivers import Receivers
 from local.simulator.replicate import Prediction, Replicate
 from local.simulator.studio import Studio
@@ -79,6 +83,7 @@ def create_app(settings: Settings) -> Starlette:
         "fal_public_x": signer.x,
     }
     inspection = Inspection([predictions, tasks, requests], calls, secrets)
+    postiz, pexels = Postiz(), Pexels(outputs)
     replicate = Replicate(predictions, workshop, settings.webhook_secret).app()
 
     @asynccontextmanager
@@ -94,11 +99,15 @@ def create_app(settings: Settings) -> Starlette:
             *inspection.routes,
             *Receivers().routes,
             *outputs.routes,
+            *postiz.routes,
+            *pexels.routes,
             Mount("/kie", Kie(tasks, workshop, outputs, settings.kie_hmac_key).app()),
             Mount("/fal", Fal(requests, workshop, signer).app()),
             Mount("/openai", OpenAI(calls, studio, outputs).app()),
             Mount("/elevenlabs", ElevenLabs(calls, studio).app()),
             Mount("/gemini", Gemini(calls, fetcher).app()),
+            Mount("/postiz", postiz.app()),
+            Mount("/pexels", pexels.app()),
             Mount("/replicate", replicate),
             Mount("/", replicate),
         ],

@@ -86,7 +86,7 @@ class Studio:
 def ffmpeg() -> str:
     """The binary, which `IMAGEIO_FFMPEG_EXE` may name."""
     # Imported here: pictures alone need no FFmpeg installed.
-    import imageio_ffmpeg  # type: ignore[import-untyped]
+    import imageio_ffmpeg
 
     return os.environ.get("IMAGEIO_FFMPEG_EXE") or str(imageio_ffmpeg.get_ffmpeg_exe())
 

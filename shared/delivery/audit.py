@@ -1,8 +1,8 @@
 """What a record of a table's stream tells the audit: who changed what, from what to what, when and from where.
 
-Whatever is written to the tables of jobs, the ledger, assets and access comes by here, also what goes around our code;
-only the hold on a job that the sweeper keeps (`sweep_at`), counters of what providers cost and remembered answers of
-analyses are no change of anything. Secrets are masked and large values cut before they are kept.
+Whatever is written to the tables of jobs, the ledger, assets, access and publications comes by here, also what goes
+around our code; only the hold on a job that the sweeper keeps (`sweep_at`), counters of what providers cost and
+remembered answers of analyses are no change of anything. Secrets are masked and large values cut before they are kept.
 """
 
 import hashlib
@@ -35,7 +35,17 @@ EXPIRY = {"type": "Service", "principalId": "dynamodb.amazonaws.com"}
 BOOKKEEPING = {
     CHANGED_BY,
     REMOVING,
-    *("sweep_at", "open_shard", "reconcile_at", "reconcile_shard", "pending_shard", "open_for", "seq"),
+    *(
+        "sweep_at",
+        "swept_at",
+        "open_shard",
+        "reconcile_at",
+        "reconcile_shard",
+        "pending_shard",
+        "due_shard",
+        "open_for",
+        "seq",
+    ),
 }
 SECRET = re.compile(
     r"(^|_)(token|secret|hash|password|signature|salt|pepper|authorization|credential)s?$", re.IGNORECASE
@@ -95,7 +105,16 @@ def subject_of(table: str, item: Item) -> Subject | None:
     if table == settings().ledger_table:
         return _of_ledger(item)
     if table == settings().assets_table:
-        return Subject(item["account"], f"asset/{item['id']}", "asset") if "account" in item else None
+        kind = "upload" if str(item["id"]).startswith("up_") else "asset"
+        return Subject(item["account"], f"{kind}/{item['id']}", kind) if "account" in item else None
+    if table == settings().projects_table:
+        name, _, of = str(item["id"]).partition("#")
+        known = name.startswith("pr_")
+        return Subject(item["account"], f"project/{name}", "version" if of else "project") if known else None
+    if table == settings().publications_table:
+        # Which publication a post belongs to is on the publication, too.
+        known = "account" in item
+        return Subject(item["account"], f"publication/{item['id']}", "publication") if known else None
     kind, _, name = str(item["id"]).partition("#")
     if kind == "key":
         return Subject(item["account"], f"api_key/key_{name}", "api_key")

@@ -24,6 +24,8 @@ from shared.core.errors import (
     Invalid,
     NotFound,
     PayloadTooLarge,
+    PreconditionFailed,
+    PreconditionRequired,
     Problem,
     RateLimited,
     TooManyJobs,
@@ -61,10 +63,17 @@ PROBLEMS: Mapping[str, Problem] = MappingProxyType(
             NotFound("There is nothing at this address."),
             Conflict("This API key was replaced already, or has ended.", code="already_rotated"),
             Conflict("The key that this request has made is told no more.", code="secret_not_repeatable"),
+            Conflict("It is on its way out already.", code="already_publishing"),
+            PreconditionFailed(version=7),
+            Conflict("2 projects use it.", code="asset_in_use", fields={"projects": ["pr_0h2v9m7q3x5c8b1d401k6fe8z4"]}),
+            Conflict("There is no room.", code="storage_quota_exceeded", fields={"used": 99, "quota": 100}),
+            Conflict("2 parts have not come yet.", code="upload_incomplete", fields={"missing_parts": [3, 7]}),
+            Conflict("The file has come; nothing more can be sent or given up.", code="upload_received"),
             PayloadTooLarge(f"A request body may have {web.LARGEST_BODY} bytes."),
             UnsupportedMediaType("A request body must be application/json."),
             Invalid("The request is not valid.", errors=[{"pointer": "/prompt", "detail": "Field required"}]),
             web.key_reused(),
+            PreconditionRequired("Say with If-Match which version this is made for."),
             TooManyJobs(kind="image", limit=100, retry_after=5),
             RateLimited(limit="create", retry_after=6),
             InternalError("Something went wrong here; nothing was lost."),
@@ -73,6 +82,7 @@ PROBLEMS: Mapping[str, Problem] = MappingProxyType(
             Unavailable("Whether this token still holds cannot be told.", code="access_unavailable"),
             Unavailable("This account has no callback secret.", code="callbacks_unconfigured"),
             Unavailable("The provider's budget of the day is spent.", code="provider_budget_exhausted"),
+            Unavailable("Stock is not available now.", code="stock_unavailable"),
             Unavailable("Too much is happening on this account at once; try again.", code="busy"),
         )
     }
@@ -102,9 +112,22 @@ PROBLEM: Json = {
         },
         "needed": {"type": "integer", "description": "Credits that this takes, in a 402."},
         "available": {"type": "integer", "description": "Credits that there are, in a 402."},
+        "version": {"type": "integer", "description": "The current version, in a 412."},
         "limit": {
             "type": ["integer", "string"],
             "description": "In a 429: how many jobs there may be, or the class of requests that is limited.",
+        },
+        "projects": {
+            "type": "array",
+            "items": {"type": "string"},
+            "description": "Those that use the asset, newest first, with `asset_in_use`.",
+        },
+        "used": {"type": "integer", "description": "Bytes that are stored, with `storage_quota_exceeded`."},
+        "quota": {"type": "integer", "description": "Bytes that may be stored, with `storage_quota_exceeded`."},
+        "missing_parts": {
+            "type": "array",
+            "items": {"type": "integer"},
+            "description": "Numbers of the parts that have not come, with `upload_incomplete`.",
         },
     },
 }
@@ -156,6 +179,11 @@ HEADERS: Json = {
         "schema": {"type": "integer", "minimum": 1},
     },
     "www-authenticate": {"required": True, "description": "The scheme: Bearer.", "schema": {"type": "string"}},
+    "etag": {
+        "required": True,
+        "description": 'The version, as `If-Match` takes it: `"7"`.',
+        "schema": {"type": "string"},
+    },
     "location": {
         "required": True,
         "description": "Where it is; presigned, for a short time.",
@@ -169,12 +197,16 @@ TIME = re.compile(r"(.+_)?at|deadline")
 
 ALWAYS = ("x-request-id", "ratelimit", "ratelimit-policy")
 
-ADDRESSES: Mapping[str, str] = MappingProxyType(
+ADDRESSES: Mapping[str, str | int] = MappingProxyType(
     {
         "job_id": "job_5b4h4f960xmmrjfj2w13a6krwr",
         "batch_id": "batch_5b4h4f960xmmrjfj2w13a6krwr",
         "asset_id": "as_5b4h4f960xmmrjfj2w13a6krwr",
+        "project_id": "pr_01k6fe8z40h2v9m7q3x5c8b1d4",
+        "version": 1,
         "key_id": "key_5b4h4f960xmmrjfj2w13a6krwr",
+        "publication_id": "pub_5b4h4f960xmmrjfj2w13a6krwr",
+        "stock_id": "photo-2014422",
         "account_id": "alice",
     }
 )
@@ -257,13 +289,15 @@ def _complete(answer: Json, status: str, notes: Json, *, repeatable: bool) -> No
     told = notes.get("answers", {}).get(status, {})
     answer["description"] = told.get("description", HTTPStatus(int(status)).phrase)
     headers = [*ALWAYS, *(["idempotency-replayed"] if repeatable else []), *(["location"] if status == "302" else [])]
+    headers += ["etag"] if notes.get("tag") == "Projects" and "version" in told.get("example", {}) else []
     answer["headers"] = {name: {"$ref": f"#/components/headers/{name}"} for name in headers}
     if status in ("204", "302"):
         answer.pop("content", None)
     if "media_type" in told:
-        answer["content"] = {told["media_type"]: {"schema": {"type": "string"}}}
+        kind = "object" if told["media_type"].endswith("+json") else "string"
+        answer["content"] = {told["media_type"]: {"schema": {"type": kind}}}
     if "example" in told:
-        answer["content"]["application/json"]["example"] = told["example"]
+        answer["content"][told.get("media_type", "application/json")]["example"] = told["example"]
 
 
 def _codes(parameters: list[Json], *, has_body: bool, closed: bool) -> set[str]:
@@ -275,6 +309,7 @@ def _codes(parameters: list[Json], *, has_body: bool, closed: bool) -> set[str]:
     codes |= set(WITH_BODY) if has_body else set()
     codes |= {"not_found"} if "path" in places else set()
     codes |= {"invalid_request"} if places & {"query", "header"} else set()
+    codes |= {"stale"} if "if-match" in names else set()
     codes |= {"bad_cursor"} if "cursor" in names else set()
     codes |= {"idempotency_key_reused", "busy"} if "idempotency-key" in names else set()
     return codes
