@@ -27,6 +27,8 @@ from shared.core.settings import settings
 from shared.credits import ledger
 from shared.jobs import batches, budget, callbacks
 from shared.providers import breaker, elevenlabs, fal, gemini, keys, kie, openai, replicate
+from shared.publishing import postiz
+from shared.stock import pexels
 
 Effect = Literal["before", "after"]
 How = Literal["once", "for_good", "death"]
@@ -96,7 +98,7 @@ def inside(stack: Stack, function: str = "SubmitFunction", **overrides: str) -> 
         "AWS_SECRET_ACCESS_KEY": ROOT_KEY,
         **overrides,
     }
-    hooks = [("before-call", _count), ("before-send", _strike)]
+    hooks: list[tuple[str, Any]] = [("before-call", _count), ("before-send", _strike)]
     with pytest.MonkeyPatch.context() as patch:
         for name, value in environment.items():
             patch.setenv(name, value)
@@ -114,10 +116,10 @@ def forget_everything() -> None:
     settings.cache_clear()
     for client in (aws.dynamodb, aws.hasty_dynamodb, aws.stepfunctions, aws.s3, aws.sqs, aws.sockets):
         client.cache_clear()
-    for provider in (replicate, kie, fal, openai, elevenlabs, gemini):
+    for provider in (replicate, kie, fal, openai, elevenlabs, gemini, postiz, pexels):
         provider.connection.cache_clear()
     boto3.DEFAULT_SESSION = None
-    parameters.clear_caches()
+    parameters.clear_caches()  # type: ignore[no-untyped-call]
     forget_answers()
 
 

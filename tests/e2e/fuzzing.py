@@ -8,14 +8,17 @@ half of the time.
 import json
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
+from shared.core.clock import iso
 from tests.e2e.helpers import eventually
 from tests.support import Json, Studio
 
@@ -33,6 +36,9 @@ CHECKS = (
 
 FILES = ("image", "audio", "video", "callback_url")
 """Fields of requests that name something which must exist."""
+
+IN_EXAMPLES = (*FILES, "publish_at", "channels", "timeline", "media")
+"""Fields of the documented examples that are as good as their day, or their deployment."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +72,7 @@ def strict(document: Json) -> Json:
     return document
 
 
-def prepare(studio: Studio) -> Mapping[str, list[str]]:
+def prepare(studio: Studio) -> Mapping[str, list[Any]]:
     """Things that exist, by the names of the parameters and fields that ask for them."""
     receiver = f"{studio.stack.simulator_url}/_sim/callbacks/{studio.account}"
     assert studio.http.post("/callbacks/secret/rotate").status_code == 200
@@ -86,8 +92,30 @@ def prepare(studio: Studio) -> Mapping[str, list[str]]:
             timeout=60,
             what="callback",
         )
+    clip = {"id": "c1", "asset": assets["video"][0], "in": 0, "out": 4}
+    heard = studio.wait(studio.post("transcriptions", {"audio": assets["video"][0]})["id"])
+    captions = {"asset": heard["assets"][0]["id"]}
+    timeline = {"tracks": [{"type": "video", "clips": [clip]}], "captions": captions}
+    harbour = {"title": "Harbour", "timeline": timeline}
+    projects = [studio.http.post("/projects", json=harbour).json()["id"] for _ in range(6)]
+    upload = {"content_type": "image/png", "bytes": 1000}
+    uploads = [studio.http.post("/uploads", json=upload).json()["id"] for _ in range(6)]
+    stock = studio.http.get("/stock", params={"query": "waves"}).json()["items"]
+    channels = [{"id": channel["id"]} for channel in studio.http.get("/channels").json()["items"]][:1]
+    publication = studio.http.post(
+        f"/assets/{assets['image'][0]}/publications", json={"mode": "draft", "text": "Waves", "channels": channels}
+    )
     return {
         **assets,
+        "project_id": projects,
+        "upload_id": uploads,
+        "stock_id": [item["id"] for item in stock],
+        "publication_id": [publication.json()["id"]],
+        "publish_at": [iso(time.time() + 3600)],
+        "channels": [channels],
+        "timeline": [timeline],
+        "media": [{}],
+        "If-Match": ["*"],
         "audio": assets["video"],
         "callback_url": [receiver],
         "asset_id": [asset for found in assets.values() for asset in found],
@@ -99,18 +127,18 @@ def prepare(studio: Studio) -> Mapping[str, list[str]]:
     }
 
 
-def aimed(document: Json, known: Mapping[str, list[str]]) -> Json:
+def aimed(document: Json, known: Mapping[str, list[Any]]) -> Json:
     """The document, its parameters, fields and examples pointed at what exists half of the time."""
     document = deepcopy(document)
     # One operation deletes what it names, so each names another first.
     turns = {name: cycle(values) for name, values in known.items()}
     for _, operation in operations(document):
         for parameter in operation.get("parameters", []):
-            if parameter["in"] == "path" and parameter["name"] in known:
+            if parameter["in"] in ("path", "header") and parameter["name"] in known:
                 parameter["schema"] = _either(known[parameter["name"]], parameter["schema"])
                 parameter["example"] = next(turns[parameter["name"]])
         example = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("example", {})
-        example |= {name: known[name][0] for name in example.keys() & {*FILES}}
+        example |= {name: known[name][0] for name in example.keys() & {*IN_EXAMPLES}}
     for schema in document["components"]["schemas"].values():
         for name, field in schema.get("properties", {}).items():
             if name in FILES and name in known:

@@ -199,17 +199,24 @@ class Recording:
             for name, physical in stack.functions.items()
         }
 
-    def events(self, function: str, name: str | None = None) -> list[Json]:
-        """The newest 50 events of a function, or of one name among them; newest first."""
+    def events(self, function: str, name: str | None = None, table: str | None = None) -> list[Json]:
+        """The newest 50 events of a function, or of one name or table among them; newest first."""
         wanted = [{"AttributeKey": "AccessKeyId", "AttributeValue": self._keys[function]}]
         if name:
             wanted.append({"AttributeKey": "EventName", "AttributeValue": name})
+        if table:
+            wanted.append({"AttributeKey": "ResourceName", "AttributeValue": table})
         return list(self._trail.lookup_events(LookupAttributes=wanted)["Events"])
 
     def calls(self, function: str, names: Iterable[str]) -> set[Call]:
         """The distinct calls among the newest events of each name, and among those of any name."""
-        events = [event for name in [*names, None] for event in self.events(function, name)]
-        return {call for event in events for call in self._calls_of(event)}
+        found: list[Json] = []
+        for name in [*names, None]:
+            newest = self.events(function, name)
+            found += newest
+            if len(newest) == MOST_EVENTS:  # What the door asks for with every request has crowded others out.
+                found += [event for table in self.stack.tables.values() for event in self.events(function, name, table)]
+        return {call for event in found for call in self._calls_of(event)}
 
     def _calls_of(self, event: Json) -> list[Call]:
         detail = json.loads(event["CloudTrailEvent"])
@@ -223,8 +230,8 @@ class Recording:
                     for member in asked["TransactItems"]
                     for kind, write in member.items()
                 ]
-            case "dynamodb", "BatchGetItem":
-                return [Call("dynamodb:BatchGetItem", self._table(table)) for table in asked["RequestItems"]]
+            case "dynamodb", ("BatchGetItem" | "BatchWriteItem") as name:
+                return [Call(f"dynamodb:{name}", self._table(table)) for table in asked["RequestItems"]]
             case "sqs", name:
                 return [Call(f"sqs:{name}", self._arn("sqs", asked["QueueUrl"].rpartition("/")[2]))]
             case "dynamodb", name:
@@ -238,7 +245,7 @@ class Recording:
             case "s3", name:
                 names = {item["ResourceType"]: item["ResourceName"] for item in event["Resources"]}
                 path = f"{names['AWS::S3::Bucket']}/{names.get('AWS::S3::Object', '')}"
-                return [Call(S3_ACTIONS[name], f"arn:aws:s3:::{path}")]
+                return [Call(f"s3:{name}", f"arn:aws:s3:::{path}")]
         raise AssertionError(f"a call that this test cannot attribute: {service} {event['EventName']}")
 
     def _table(self, name: str) -> str:
@@ -249,18 +256,20 @@ class Recording:
         return f"arn:aws:{service}:{self.stack.region}:{account}:{resource}"
 
 
+MOST_EVENTS = 50
 TRANSACTED = {
     "Put": "dynamodb:PutItem",
     "Update": "dynamodb:UpdateItem",
     "Delete": "dynamodb:DeleteItem",
     "ConditionCheck": "dynamodb:ConditionCheckItem",
 }
-# The record names calls of S3 by method and depth of the path, so giving a multipart upload up looks like DeleteObject.
-# IAM tells the two apart, and what it refuses is not recorded: a role without s3:DeleteObject has done the other.
+# The record names calls of S3 by method and depth of the path, so giving a multipart upload up looks like DeleteObject,
+# and listing its parts like GetObject. IAM tells them apart, and what it refuses is not recorded.
 S3_ACTIONS = {
-    "PutObject": "s3:PutObject",
-    "CreateMultipartUpload": "s3:PutObject",
-    "DeleteObject": "s3:AbortMultipartUpload",
-    "GetObject": "s3:GetObject",
-    "HeadObject": "s3:GetObject",
+    "PutObject": {"s3:PutObject"},
+    "CreateMultipartUpload": {"s3:PutObject"},
+    "DeleteObject": {"s3:DeleteObject", "s3:AbortMultipartUpload"},
+    "GetObject": {"s3:GetObject", "s3:ListMultipartUploadParts"},
+    "HeadObject": {"s3:GetObject"},
+    "ListObjects": {"s3:ListBucket"},
 }

@@ -11,7 +11,7 @@ from openapi_spec_validator import validate
 
 from local.cloud import Stack
 from shared.jobs import catalog
-from shared.jobs.requests import REQUESTS
+from shared.jobs.requests import OF_PROJECTS, REQUESTS
 from tests.e2e.helpers import IMAGE, PORTRAIT, at_once, check_assets, check_paid, check_problem, eventually
 from tests.support import Json, Studio, job_rows
 
@@ -254,7 +254,8 @@ def test_the_catalogue_says_what_is_on_offer(library: Studio) -> None:
 
     assert answer.status_code == 200
     offered = answer.json()["items"]
-    expected = [(model.id, kind) for kind in REQUESTS for model in catalog.of_kind(kind)]
+    kinds = [*REQUESTS, *OF_PROJECTS]
+    expected = [(model.id, kind) for kind in kinds for model in catalog.of_kind(kind)]
     assert sorted((model["id"], model["kind"]) for model in offered) == sorted(expected)
     for model in offered:
         known = catalog.models()[model["id"]]
@@ -264,7 +265,7 @@ def test_the_catalogue_says_what_is_on_offer(library: Studio) -> None:
         assert model["defaults"].get("aspect_ratio") in (None, *model["limits"]["aspect_ratios"])
         assert model["input_schema"]["additionalProperties"] is False
         assert model["input_schema"]["required"]
-    for kind in REQUESTS:
+    for kind in kinds:
         assert [model["default"] for model in offered if model["kind"] == kind].count(True) == 1
 
 

@@ -167,6 +167,8 @@ REVOKED = {
     "openai": "sk-local-revoked",
     "elevenlabs": "el_local_revoked",
     "gemini": "gm_local_revoked",
+    "postiz": "postiz_local_revoked",
+    "pexels": "pexels_local_revoked",
 }
 
 

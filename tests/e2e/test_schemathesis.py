@@ -60,7 +60,7 @@ def test_no_request_gets_an_answer_that_the_document_does_not_know(fuzzed: Studi
             url=stack.api_url,
             token=stack.token(account, "studio admin", 3600),
             phases=("examples", "coverage", "fuzzing") if THOROUGH else ("examples", "fuzzing"),
-            examples=110 if THOROUGH else 8,
+            examples=110 if THOROUGH else 5,
             directory=tmp_path,
         )
         for part, account in ((document, fuzzed.account), (revoking, f"{fuzzed.account}-revoked"))
@@ -71,9 +71,9 @@ def test_no_request_gets_an_answer_that_the_document_does_not_know(fuzzed: Studi
         assert outcome.passed, outcome.report
         statuses |= outcome.statuses
     assert statuses.keys() == {key for key, _ in fuzzing.operations(published)}
-    for operation, answered in statuses.items():
-        assert any(200 <= status < 400 for status in answered), f"{operation}: {dict(answered)}"
-        assert not any(status >= 500 for status in answered), f"{operation}: {dict(answered)}"
+    told = {operation: dict(answered) for operation, answered in statuses.items()}
+    assert not {name: seen for name, seen in told.items() if not any(200 <= status < 400 for status in seen)}
+    assert not {name: seen for name, seen in told.items() if any(status >= 500 for status in seen)}
     total = sum(statuses.values(), Counter())
     print(f"schemathesis: {total.total()} requests, {dict(sorted(total.items()))}")
     assert total.total() >= (5000 if THOROUGH else 200)

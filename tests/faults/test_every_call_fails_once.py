@@ -52,9 +52,9 @@ CREATE = (*ACCEPT, "GetItem", "UpdateItem", "StartExecution")
 ACCEPTS = CREATE.index("TransactWriteItems")
 CREATE_SPEECH = (*ACCEPT, "StartExecution")
 CANCEL = (*DOOR, "GetItem", "UpdateItem")
-KEEP = ("UpdateItem", "PutObject", "HeadObject", "GetObject", "PutItem")
+KEEP = ("UpdateItem", "PutObject", "HeadObject", "GetObject", "TransactWriteItems")
 GENERATE = ("GetItem", "GetSecretValue", "GetItem", "UpdateItem", "UpdateItem", *KEEP, "UpdateItem")
-CLAIM, BEGUN, KEPT = 3, 4, GENERATE.index("PutItem")
+CLAIM, BEGUN, KEPT = 3, 4, GENERATE.index("TransactWriteItems")
 
 # Those first whose jobs need the longest to recover: nobody may touch an attempt that may still be on its way.
 SUBJECTS = [

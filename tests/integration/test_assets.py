@@ -32,7 +32,7 @@ MULTIPART = (
     "CompleteMultipartUpload",
     "HeadObject",
     *["GetObject"] * 12,
-    "PutItem",
+    "TransactWriteItems",
 )
 FAULTY = [number for number, name in enumerate(MULTIPART) if name != "GetObject" or number == 5]
 
@@ -105,7 +105,7 @@ def test_80_megabytes_are_stored_in_parts_with_flat_memory(stack: Stack, asset_i
     tracemalloc.stop()
 
     upload, download = ["CreateMultipartUpload", *["UploadPart"] * 10, "CompleteMultipartUpload"], calls.names[13:-1]
-    assert calls.names == ["UpdateItem", *upload, *download, "PutItem"]
+    assert calls.names == ["UpdateItem", *upload, *download, "TransactWriteItems"]
     assert download == ["HeadObject", *["GetObject"] * math.ceil(len(content) / ranged.BLOCK)]
     assert (asset.bytes, asset.width, asset.height) == (len(content), 5200, 5200)
     assert asset.sha256 == hashlib.sha256(content).hexdigest()
@@ -121,7 +121,7 @@ def test_a_small_file_is_one_upload_and_known_by_its_bytes(stack: Stack, asset_i
     with aws_calls() as calls:
         asset = store(asset_id, chunks(file.getvalue()))
 
-    assert calls.names == ["UpdateItem", "PutObject", "HeadObject", "GetObject", "PutItem"]
+    assert calls.names == ["UpdateItem", "PutObject", "HeadObject", "GetObject", "TransactWriteItems"]
     assert (asset.content_type, asset.key) == ("image/webp", f"assets/{asset_id}.webp")
     head = stack.client("s3").head_object(Bucket=stack.buckets["media"], Key=asset.key)
     assert (head["ContentType"], head["ContentLength"]) == ("image/webp", asset.bytes)

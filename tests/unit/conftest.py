@@ -15,6 +15,8 @@ from shared.core.settings import settings
 from shared.credits import ledger
 from shared.jobs import budget, callbacks
 from shared.providers import breaker, elevenlabs, fal, gemini, keys, kie, openai, replicate
+from shared.publishing import postiz
+from shared.stock import pexels
 from tests.unit.helpers import ENVIRONMENT, JWT_KEY, REPLICATE_KEY, WEBHOOK_SECRET, Loopback, loopback
 
 # A busy machine is no failure.
@@ -49,7 +51,7 @@ def environment(monkeypatch: pytest.MonkeyPatch, server: Loopback) -> Iterator[p
 
 
 def _forget() -> None:
-    connections = (module.connection for module in (elevenlabs, fal, gemini, kie, openai, replicate))
+    connections = (module.connection for module in (elevenlabs, fal, gemini, kie, openai, pexels, postiz, replicate))
     for cached in (settings, auth._key_set, *connections, fal._key_server, breaker._through, breaker._store):
         cached.cache_clear()
     for provider in DEFAULT_PROVIDERS.values():

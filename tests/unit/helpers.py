@@ -37,9 +37,14 @@ ENVIRONMENT = {
     "AUDIT_TABLE": "audit",
     "DELIVERIES_TABLE": "deliveries",
     "CONNECTIONS_TABLE": "connections",
+    "PROJECTS_TABLE": "projects",
+    "PROJECT_LISTS_TABLE": "project-lists",
+    "PUBLICATIONS_TABLE": "publications",
+    "STOCK_TABLE": "stock",
     "CALLBACKS_QUEUE": "https://sqs.us-east-1.amazonaws.com/123456789012/callbacks",
     "MEDIA_BUCKET": "media",
     "GENERATION_ARN": "arn:aws:states:us-east-1:123456789012:stateMachine:atelier-generation",
+    "PUBLISHING_ARN": "arn:aws:states:us-east-1:123456789012:stateMachine:atelier-publishing",
     "JWT_SECRET": "atelier/jwt",
     "API_KEYS_SECRET": "atelier/api-keys",
     "JWT_ISSUER": "atelier",
@@ -54,11 +59,14 @@ ENVIRONMENT = {
     "OPENAI_BASE_URL": "https://api.openai.com/v1",
     "ELEVENLABS_BASE_URL": "https://api.elevenlabs.io",
     "GEMINI_BASE_URL": "https://generativelanguage.googleapis.com/v1beta",
+    "POSTIZ_BASE_URL": "https://api.postiz.com/public/v1",
+    "PEXELS_BASE_URL": "https://api.pexels.com",
     "ALLOWED_PRIVATE_ORIGINS": "",
     "PROVIDER_TIMEOUT": "2",
     "GENERATE_TIMEOUT": "5",
     "CALLBACK_TIMEOUT": "2",
     "JOBS_IN_FLIGHT": "100",
+    "STORAGE_QUOTA_BYTES": "1000000000",
     "PROVIDER_BUDGETS_USD": "",
     "LOOKUP_GRACE": "30",
     "TIME_SCALE": "1",
@@ -269,7 +277,7 @@ def loopback() -> Iterator[Loopback]:
                 return 404, {}, b""
             data, span = bucket[key], self.headers.get("range")
             if span is None:
-                return 200, {}, data
+                return 200, {"etag": '"x"'}, data
             first, last = (int(number) for number in span.removeprefix("bytes=").split("-"))
             total = len(data)
             return 206, {"content-range": f"bytes {first}-{min(last, total - 1)}/{total}"}, data[first : last + 1]

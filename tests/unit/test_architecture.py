@@ -25,8 +25,14 @@ MAY_IMPORT = {
     "media": {"core"},
     "access": {"core"},
     "jobs": {"core", "providers", "credits", "media"},
+    "editor": {"core", "media"},
+    "projects": {"core", "media", "editor"},
+    "silence": {"core", "providers", "media", "editor", "projects", "jobs"},
     "document": {"core"},
+    "uploads": {"core", "media"},
     "delivery": {"core", "providers", "jobs"},
+    "publishing": {"core", "providers", "media"},
+    "stock": {"core", "providers", "media"},
 }
 # The first signs what it writes; the second has a table that is not audited.
 WRITERS = {ROOT / "shared/core/dynamo.py", ROOT / "shared/delivery/deliveries.py"}
@@ -35,6 +41,7 @@ TRIGGERS = {
     "api": re.compile(r"(GET|POST|PUT|DELETE) /v1/|The HTTP API's \$default route"),
     "webhooks": re.compile(r"Function URL /"),
     "generation": re.compile(r"Step Functions, \w+:"),
+    "publishing": re.compile(r"Step Functions, \w+:"),
     "scheduled": re.compile(r"EventBridge, "),
     "events": re.compile(r"(DynamoDB|SQS|S3), "),
     "realtime": re.compile(r"WebSocket, \$"),

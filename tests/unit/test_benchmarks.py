@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from benchmarks import memory
+from benchmarks.lists import LIMIT, Taken
 from benchmarks.report import Row, exit_code, table
 from local.cloud import CloudError
 
@@ -25,6 +26,14 @@ def test_every_row_says_whether_its_limit_is_met() -> None:
 def test_one_missed_limit_fails_the_run() -> None:
     assert exit_code([MET, INFORMATIVE]) == 0
     assert exit_code([MET, MISSED, INFORMATIVE]) == 1
+
+
+@pytest.mark.parametrize(
+    ("long", "met"),
+    [(Taken(1, 101, 9.0), True), (Taken(2, 100, 0.1), False), (Taken(1, 131, 0.1), False)],
+)
+def test_a_long_list_may_ask_no_more_of_dynamodb_than_a_short_one(long: Taken, met: bool) -> None:
+    assert (long / Taken(1, 100, 0.1) <= LIMIT) == met
 
 
 @pytest.mark.parametrize("held_mib", [1, 120])

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shared.core.settings import IN_HOUSE
 from shared.jobs import catalog
 from shared.jobs.catalog import FAMILIES, Limits, Model, Price
-from shared.jobs.requests import REQUESTS
+from shared.jobs.requests import OF_PROJECTS, REQUESTS
 from shared.providers.outcomes import ModelGone
 from shared.providers.registry import GENERATORS, PREDICTORS, generator, predictor
 
@@ -27,6 +28,7 @@ limits = { max_count = 4, aspect_ratios = ["1:1"] }
 input = { prompt = "prompt" }
 """
 
+ASKABLE = {**REQUESTS, **OF_PROJECTS}
 EVERY_MODEL = pytest.mark.parametrize("model", catalog.models().values(), ids=catalog.models())
 
 
@@ -98,19 +100,19 @@ def test_a_retired_model_is_kept_and_not_offered() -> None:
 
 @EVERY_MODEL
 def test_every_model_has_a_provider_that_we_speak(model: Model) -> None:
-    assert model.provider in PREDICTORS | GENERATORS
+    assert model.provider in PREDICTORS | GENERATORS | {IN_HOUSE}
 
 
 @EVERY_MODEL
 def test_every_model_serves_kinds_that_can_be_asked_for(model: Model) -> None:
-    assert set(model.kinds) <= REQUESTS.keys()
+    assert set(model.kinds) <= (OF_PROJECTS if model.provider == IN_HOUSE else REQUESTS).keys()
 
 
 @EVERY_MODEL
 def test_every_model_maps_only_fields_that_a_request_has(model: Model) -> None:
     for kind in model.kinds:
-        assert model.input.keys() <= REQUESTS[kind].model_fields.keys()
-    assert model.input.keys() & {"prompt", "text", "audio"}
+        assert model.input.keys() <= ASKABLE[kind].model_fields.keys()
+    assert bool(model.input.keys() & {"prompt", "text", "audio"}) == (model.provider != IN_HOUSE)
     targets = [target.partition(":")[0] for target in model.input.values()]
     assert len(targets) == len(set(targets))
     assert not set(targets) & model.fixed.keys(), "a caller must not overwrite what is fixed"
@@ -136,7 +138,7 @@ def test_everything_on_offer_can_be_asked_for(model: Model) -> None:
     for kind in model.kinds:
         for name, values in offers.items():
             for value in values:
-                request = REQUESTS[kind].model_validate({**SMALLEST[kind], "model": model.id})
+                request = ASKABLE[kind].model_validate({**SMALLEST[kind], "model": model.id})
                 assert request.model_copy(update={name: value}).fields(model)[name] == value
 
 
@@ -168,7 +170,7 @@ def test_every_model_has_a_size_that_can_be_stored(model: Model) -> None:
     assert 1 <= model.largest_bytes <= 500_000_000
 
 
-@pytest.mark.parametrize("kind", REQUESTS)
+@pytest.mark.parametrize("kind", ASKABLE)
 def test_every_kind_has_a_default_model(kind: catalog.Kind) -> None:
     assert catalog.of_kind(kind)[0].kinds[0] == kind
 

@@ -16,8 +16,9 @@ from referencing.jsonschema import DRAFT202012
 from api import openapi
 from shared.core import errors
 from shared.core.errors import Problem
+from shared.core.settings import IN_HOUSE
 from shared.document import contract, page
-from shared.jobs.requests import REQUESTS
+from shared.jobs.requests import OF_PROJECTS, REQUESTS
 from tests.unit.helpers import ROOT, Context, Json, event
 
 DOCUMENT = openapi.document()
@@ -79,6 +80,13 @@ def test_the_examples_of_generations_are_requests_that_a_model_serves(request_ty
     assert request.fields(request.chosen_model())
 
 
+def test_the_example_of_work_on_a_project_is_a_request_that_its_model_serves() -> None:
+    for kind, request_type in OF_PROJECTS.items():
+        body = contract.operations()["create_" + kind.replace("-", "_")]["request"]
+
+        assert request_type.model_validate(body).chosen_model().provider == IN_HOUSE
+
+
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_every_answer_has_an_example_that_fits_its_schema(name: str) -> None:
     for status, answer in answers(OPERATIONS[name][2]).items():
@@ -103,7 +111,7 @@ def test_an_operation_lists_the_problems_of_what_it_takes(name: str) -> None:
     assert ("not_found" in listed) >= any(place == "path" for place, _ in parameters)
     assert ("bad_cursor" in listed) == (("query", "cursor") in parameters)
     assert ("idempotency_key_reused" in listed) == (("header", "Idempotency-Key") in parameters)
-    makes_jobs = operation["tags"] == ["Generations"] or name == "create_batch"
+    makes_jobs = operation["tags"] == ["Generations"] or name in ("create_batch", "create_silence_cuts")
     assert ("insufficient_credits" in listed) == ("too_many_jobs" in listed) == makes_jobs
 
 

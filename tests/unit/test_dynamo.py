@@ -203,22 +203,25 @@ def test_a_last_page_that_is_exactly_full_has_no_cursor(table: Stubber) -> None:
     assert page() == (entries(2, 1), None)
 
 
-def test_a_filter_that_drops_most_items_still_fills_the_page(table: Stubber) -> None:
+def test_a_page_with_a_filter_is_one_query_and_may_be_short_and_yet_have_a_next_one(table: Stubber) -> None:
     table.add_response("query", answer(entries(9), last=entries(6)[0]))
     table.add_response("query", answer([], last=entries(4)[0]))
-    table.add_response("query", answer(entries(3, 2)))
+    table.add_response("query", answer(entries(3, 2, 1), last=entries(1)[0]))
+    table.add_response("query", answer(entries(1)))
 
-    items, cursor = dynamo.page(
-        "ledger",
-        partition=("account", "alice"),
-        sort=("sort", "entry#"),
-        limit=2,
-        cursor=None,
-        where={"type": "grant"},
-    )
+    found, cursor = [], None
+    for _ in range(4):
+        items, cursor = dynamo.page(
+            "ledger",
+            partition=("account", "alice"),
+            sort=("sort", "entry#"),
+            limit=2,
+            cursor=cursor,
+            where={"type": "grant"},
+        )
+        found.append(items)
 
-    assert items == entries(9, 3)
-    assert cursor is not None
+    assert (found, cursor) == ([entries(9), [], entries(3, 2), entries(1)], None)
 
 
 def test_a_cursor_of_an_index_names_the_key_of_the_table_as_well(table: Stubber) -> None:
@@ -385,3 +388,28 @@ def test_what_is_removed_is_signed_first_and_stays_when_somebody_has_changed_it_
         dynamo.remove("assets", {"id": "x"}, when="attribute_exists(id)", values={})
 
     assert refused.value.found == [{"id": "x"}]
+
+
+def test_any_number_of_items_is_put_and_what_the_table_did_not_take_is_put_again(
+    table: Stubber, slept: list[float]
+) -> None:
+    requests = [{"PutRequest": {"Item": {"id": {"S": str(number)}}}} for number in range(30)]
+    left = {"UnprocessedItems": {"lists": requests[3:5]}}
+    table.add_response("batch_write_item", left, {"RequestItems": {"lists": requests[:25]}})
+    table.add_response("batch_write_item", {"UnprocessedItems": {}}, {"RequestItems": {"lists": requests[3:5]}})
+    table.add_response("batch_write_item", {}, {"RequestItems": {"lists": requests[25:]}})
+
+    dynamo.put_all("lists", [{"id": str(number)} for number in range(30)])
+
+    assert len(slept) == 1
+
+
+def test_who_puts_items_is_told_when_the_table_does_not_take_all_of_them(table: Stubber, slept: list[float]) -> None:
+    for _ in range(dynamo.WRITES):
+        left = {"UnprocessedItems": {"lists": [{"DeleteRequest": {"Key": {"id": {"S": "1"}}}}]}}
+        table.add_response("batch_write_item", left)
+
+    with pytest.raises(Unavailable):
+        dynamo.delete_all("lists", [{"id": "1"}, {"id": "2"}])
+
+    assert max(slept) <= 0.5

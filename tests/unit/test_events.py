@@ -16,11 +16,13 @@ from shared.media import assets
 from shared.media.assets import Asset
 from shared.providers import replicate
 from shared.providers.outcomes import Failure
+from shared.publishing import steps as publishing_steps
 from tests.unit.helpers import EVENTS, WEBHOOK_SECRET, Context, Json, Loopback, functions, load, problem, routes
 
 API = sorted(path.stem for path in (EVENTS / "api").glob("*.json"))
 WEBHOOKS = sorted(path.stem for path in (EVENTS / "webhooks").glob("*.json"))
 GENERATION = sorted(path.stem for path in (EVENTS / "generation").glob("*.json"))
+PUBLISHING = sorted(path.stem for path in (EVENTS / "publishing").glob("*.json"))
 STREAMS = sorted(path.stem for path in (EVENTS / "events").glob("*.json"))
 REALTIME = sorted(path.stem for path in (EVENTS / "realtime").glob("*.json"))
 SCHEDULED = sorted(path.stem for path in (EVENTS / "scheduled").glob("*.json"))
@@ -50,6 +52,7 @@ def test_every_file_is_of_a_known_trigger() -> None:
         "api": API,
         "webhooks": WEBHOOKS,
         "generation": GENERATION,
+        "publishing": PUBLISHING,
         "realtime": REALTIME,
         "scheduled": SCHEDULED,
         "events": STREAMS,
@@ -63,7 +66,7 @@ def test_every_trigger_has_a_payload() -> None:
     assert {load(f"api/{name}.json")["routeKey"] for name in API} == ROUTES.keys()
     for handler in HANDLERS:
         folder, module, _ = handler.split(".")
-        if folder in ("generation", "realtime", "scheduled", "events"):
+        if folder in ("generation", "publishing", "realtime", "scheduled", "events"):
             assert (EVENTS / folder / f"{module}.json").exists()
 
 
@@ -249,6 +252,16 @@ def test_a_state_of_the_workflow_is_one_that_a_step_could_have_made(name: str) -
     assert f"generation.{name}.handler" in HANDLERS
 
 
+@pytest.mark.parametrize("name", PUBLISHING)
+def test_a_state_of_the_publishing_workflow_is_one_that_a_step_could_have_made(name: str) -> None:
+    state = load(f"publishing/{name}.json")
+
+    made = publishing_steps.Step(state["next"], wait_seconds=state["wait_seconds"])
+    assert made.state(state["publication_id"]) | {"request_id": state["request_id"]} == state
+    assert state["next"].startswith(name)
+    assert f"publishing.{name}.handler" in HANDLERS
+
+
 @pytest.mark.parametrize("name", SCHEDULED)
 def test_what_is_scheduled_gets_the_schedulers_own_event(name: str) -> None:
     event = load(f"scheduled/{name}.json")
@@ -279,4 +292,4 @@ def test_what_a_payload_names_is_spelled_as_ours() -> None:
     text = "".join(path.read_text() for path in EVENTS.rglob("*.json"))
 
     assert set(re.findall(r"\bas_\w+", text)) == {*ASSETS}
-    assert {len(found) for found in re.findall(r"\b(?:job|batch|as)_([0-9a-z]{10,})", text)} == {ids.LENGTH}
+    assert {len(found) for found in re.findall(r"\b(?:job|batch|as|pub)_([0-9a-z]{10,})", text)} == {ids.LENGTH}

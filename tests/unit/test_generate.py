@@ -147,7 +147,7 @@ def openai(cloud: Loopback, environment: pytest.MonkeyPatch) -> Loopback:
     cloud.keeps_secrets({"atelier/openai": json.dumps({"api_keys": ["sk-a-key-for-tests"]})})
     cloud.keeps_objects("media")
     cloud.says("DynamoDB_20120810.GetItem", {})
-    cloud.says("DynamoDB_20120810.PutItem", {})
+    cloud.says("DynamoDB_20120810.TransactWriteItems", {})
     return cloud
 
 

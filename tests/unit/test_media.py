@@ -261,15 +261,15 @@ def bucket(cloud: Loopback) -> dict[str, bytes]:
 def table(cloud: Loopback) -> Loopback:
     """The assets table, which has not heard of the asset yet."""
     cloud.says("DynamoDB_20120810.UpdateItem", {"Attributes": {"announced_at": {"N": str(NOW)}}})
-    cloud.says("DynamoDB_20120810.PutItem", {})
+    cloud.says("DynamoDB_20120810.TransactWriteItems", {})
     return cloud
 
 
 def recorded(table: Loopback) -> list[dict[str, Any]]:
     """The assets that were recorded."""
-    puts = [json.loads(body) for name, body in table.seen if name == "DynamoDB_20120810.PutItem"]
-    assert all(put["TableName"] == "assets" for put in puts)
-    return [plain(put["Item"]) for put in puts]
+    written = [json.loads(body)["TransactItems"] for name, body in table.seen if name.endswith(".TransactWriteItems")]
+    assert all(write["TableName"] == "assets" for writes in written for one in writes for write in one.values())
+    return [plain(writes[0]["Put"]["Item"]) for writes in written]
 
 
 @pytest.mark.parametrize("media_type", FORMATS)

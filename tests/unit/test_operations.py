@@ -12,6 +12,7 @@ import pytest
 from botocore import xform_name
 
 from shared.jobs.status import TERMINAL
+from shared.publishing.status import TERMINAL as PUBLICATION_ENDINGS
 from tests.unit.helpers import ROOT, Json, Tagged, functions, template
 
 RESOURCES: Json = template()["Resources"]
@@ -68,6 +69,8 @@ def _told_by(module: ast.Module) -> Iterator[tuple[str, set[str]]]:
                 yield name, dimensions
             case ast.JoinedStr(values=[ast.Constant(value="Job_"), ast.FormattedValue()]):
                 yield from ((f"Job_{status}", dimensions) for status in TERMINAL)
+            case ast.JoinedStr(values=[ast.Constant(value="Publication_"), ast.FormattedValue()]):
+                yield from ((f"Publication_{ending}", dimensions) for ending in PUBLICATION_ENDINGS)
 
 
 def test_the_metrics_of_the_code_are_found() -> None:
@@ -301,7 +304,7 @@ def test_every_suppression_of_a_check_says_why() -> None:
 # The handbook
 
 # Options of the command line itself.
-OF_THE_CLI = {"query", "output"}
+OF_THE_CLI = {"query", "output", "cli-binary-format"}
 
 
 def test_every_alarm_has_its_page_and_every_page_its_alarm() -> None:

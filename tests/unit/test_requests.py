@@ -13,10 +13,13 @@ from shared.jobs.requests import (
     LARGEST_SEED,
     LONGEST_PROMPT,
     LONGEST_TEXT,
+    OF_PROJECTS,
     REQUESTS,
     ImageRequest,
     PortraitRequest,
     Request,
+    SilenceCuts,
+    units,
 )
 from shared.media import assets
 from shared.media.assets import Asset
@@ -207,7 +210,8 @@ GOOD: dict[catalog.Kind, dict[str, Any]] = {
 
 
 def test_there_is_a_request_for_every_kind() -> None:
-    assert list(REQUESTS) == list(get_args(catalog.Kind)) == list(GOOD)
+    assert [*REQUESTS, *OF_PROJECTS] == list(get_args(catalog.Kind))
+    assert list(REQUESTS) == list(GOOD)
 
 
 @pytest.mark.parametrize("kind", GOOD)
@@ -471,3 +475,21 @@ def test_every_flaw_of_a_batch_points_into_its_generations(
         batches.offers("alice", batches.parse(generations))
 
     assert [flaw["pointer"] for flaw in refused.value.errors] == expected
+
+
+# Work on projects
+
+
+@pytest.mark.parametrize(("seconds", "credits"), [(0.2, 1), (60, 1), (60.4, 2), (61, 2), (14_400, 240)])
+def test_silence_cuts_are_paid_for_by_the_begun_minute(seconds: float, credits: int) -> None:
+    request = SilenceCuts(project="pr_1", clip="c1")
+    model = request.chosen_model()
+
+    assert model.price.of(units(model, request.fields(model), seconds)) == credits
+
+
+def test_of_silence_cuts_the_job_has_the_project_and_what_was_asked_for_and_nothing_about_itself() -> None:
+    request = SilenceCuts(project="pr_1", clip="c1", margin=0.2, apply=True, metadata={"a": "b"})
+
+    asked = {"project": "pr_1", "clip": "c1", "mode": "loudness", "margin": 0.2, "apply": True}
+    assert request.fields(request.chosen_model()) == asked

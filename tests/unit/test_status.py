@@ -13,6 +13,7 @@ DRAWN = {
     ("queued", "submitting"),
     ("submitting", "queued"),
     ("submitting", "processing"),
+    ("queued", "processing"),
     ("processing", "storing"),
     ("storing", "succeeded"),
     *itertools.product(("queued", "submitting", "processing", "storing"), ("failed", "canceled", "timed_out")),

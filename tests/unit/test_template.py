@@ -11,12 +11,13 @@ import pytest
 from api import openapi
 from shared.core import limits
 from shared.core.errors import Unavailable
-from shared.core.settings import PROVIDERS, MissingSetting, from_environment, settings
+from shared.core.settings import PROVIDERS, SERVICES, MissingSetting, from_environment, settings
 from shared.core.web import OPEN, Api
 from shared.jobs import budget, catalog, decide
 from shared.jobs.catalog import Kind
 from shared.jobs.requests import REQUESTS
 from shared.providers.registry import GENERATORS, PREDICTORS
+from shared.publishing import publish
 from tests.unit.helpers import (
     ENVIRONMENT,
     ROOT,
@@ -183,7 +184,7 @@ def test_every_table_is_encrypted_backed_up_and_kept(name: str) -> None:
     encryption = table["Properties"]["SSESpecification"]
     assert (encryption["SSEEnabled"], encryption["SSEType"]) == (True, "KMS")
     # Which providers are left alone for half a minute, and who was here how often, is not worth keeping.
-    kept = name not in ("CircuitsTable", "LimitsTable", "ConnectionsTable")
+    kept = name not in ("CircuitsTable", "LimitsTable", "ConnectionsTable", "StockTable")
     assert (table.get("DeletionPolicy") == "Retain", table.get("UpdateReplacePolicy") == "Retain") == (kept, kept)
 
 
@@ -206,7 +207,8 @@ def test_no_secret_has_a_value(name: str) -> None:
 def test_every_provider_has_a_secret_of_the_name_that_is_asked_for(environment: pytest.MonkeyPatch) -> None:
     named = {resource["Properties"]["Name"].value for resource in of_type("AWS::SecretsManager::Secret").values()}
 
-    wanted = {settings().secret_name(provider).replace("atelier/", "${AWS::StackName}/") for provider in PROVIDERS}
+    names = [settings().secret_name(name) for name in (*PROVIDERS, *SERVICES)]
+    wanted = {name.replace("atelier/", "${AWS::StackName}/") for name in names}
     assert named == wanted | {"${AWS::StackName}/jwt", "${AWS::StackName}/api-keys"}
 
 
@@ -223,10 +225,14 @@ def test_only_what_we_can_lose_expires() -> None:
         "AssetsTable": "expires_at",
         "CircuitsTable": "expiration",
         "AccessTable": "expires_at",
+        "ProjectsTable": "expires_at",
+        "ProjectListsTable": None,
         "AuditTable": "expires_at",
         "LimitsTable": "expires_at",
         "DeliveriesTable": "expires_at",
         "ConnectionsTable": "expires_at",
+        "PublicationsTable": "expires_at",
+        "StockTable": "expires_at",
     }
 
 
@@ -253,7 +259,7 @@ def test_the_defaults_of_the_parameters_are_settings_that_can_be_read() -> None:
 
     told = from_environment(values)
 
-    assert told.base_urls.keys() == set(PROVIDERS)
+    assert told.base_urls.keys() == {*PROVIDERS, *SERVICES}
     assert all(url.startswith("https://") and not url.endswith("/") for url in told.base_urls.values())
     assert (told.budgets_usd, told.jobs_in_flight, told.provider_timeout, told.generate_timeout) == ({}, 100, 10, 300)
 
@@ -280,8 +286,8 @@ def test_a_budget_that_is_no_number_is_no_setting(text: str) -> None:
 # The workflow
 
 
-def test_the_state_machine_may_invoke_its_six_functions_and_update_jobs_and_nothing_else() -> None:
-    (machine,) = of_type("AWS::Serverless::StateMachine").values()
+def test_the_state_machine_may_invoke_its_seven_functions_and_update_jobs_and_nothing_else() -> None:
+    machine = RESOURCES["Generation"]
 
     allowed = {
         (action, resource.value if isinstance(resource, Tagged) else resource)
@@ -289,10 +295,32 @@ def test_the_state_machine_may_invoke_its_six_functions_and_update_jobs_and_noth
         for action in listed(statement["Action"])
         for resource in listed(statement["Resource"])
     }
-    steps = ("Submit", "Generate", "Poll", "Store", "Settle", "Fail")
+    steps = ("Submit", "Generate", "Listen", "Poll", "Store", "Settle", "Fail")
     assert allowed == {("dynamodb:UpdateItem", "JobsTable.Arn")} | {
         ("lambda:InvokeFunction", f"{step}Function.Arn") for step in steps
     }
+
+
+def test_the_state_machine_of_publications_may_invoke_its_three_functions_and_nothing_else() -> None:
+    allowed = {
+        (action, resource.value)
+        for statement in statements(RESOURCES["Publishing"]["Properties"])
+        for action in listed(statement["Action"])
+        for resource in listed(statement["Resource"])
+    }
+
+    assert allowed == {
+        ("lambda:InvokeFunction", f"{step}Function.Arn") for step in ("UploadPost", "SubmitPost", "FollowPost")
+    }
+
+
+@pytest.mark.parametrize("name", ["UploadPost", "SubmitPost", "FollowPost", "SweepPublications", "Publications"])
+def test_only_functions_of_publishing_read_the_key_of_postiz(name: str) -> None:
+    assert secrets_of(FUNCTIONS[f"{name}Function"]) == {"postiz"}
+
+
+def test_a_create_call_ends_before_its_attempt_is_believed_lost() -> None:
+    assert FUNCTIONS["SubmitPostFunction"]["Timeout"] <= publish.CREATE_LIMIT_S
 
 
 def test_a_function_behind_the_api_ends_before_the_api_gives_up() -> None:
@@ -348,6 +376,8 @@ def test_a_function_that_creates_reads_the_keys_of_its_kinds_providers_and_no_ot
         ("CreateBatchFunction", set(PROVIDERS)),
         ("SubmitFunction", PREDICTORS),
         ("GenerateFunction", GENERATORS),
+        ("ListenFunction", set()),
+        ("CreateSilenceCutsFunction", set()),
         ("PollFunction", PREDICTORS),
         ("StoreFunction", PREDICTORS),
         ("ReceiveFunction", PREDICTORS),
@@ -391,7 +421,8 @@ def test_every_function_that_reads_media_has_what_reads_it() -> None:
         name for name, properties in FUNCTIONS.items() if Tagged("Ref", "MediaLayer") in properties.get("Layers", [])
     }
 
-    assert with_layer == {"StoreFunction", "GenerateFunction"}
+    names = ("Store", "Generate", "Listen", "Stock", "InspectUpload")
+    assert with_layer == {f"{name}Function" for name in names}
 
 
 def test_a_generation_is_given_up_only_after_its_function_has_ended() -> None:
@@ -439,7 +470,7 @@ def test_the_sweeper_comes_every_minute_and_ends_before_the_next() -> None:
 # The audit
 
 
-AUDITED = ("JobsTable", "LedgerTable", "AssetsTable", "AccessTable")
+AUDITED = ("JobsTable", "LedgerTable", "AssetsTable", "AccessTable", "ProjectsTable", "PublicationsTable")
 
 
 def test_every_audited_table_has_a_stream_with_both_images_and_the_audit_reads_it() -> None:
@@ -500,7 +531,12 @@ def test_files_may_be_deleted_by_whoever_stores_them_and_by_the_purge() -> None:
         if "s3:DeleteObject" in listed(statement["Action"])
     }
 
-    assert deleting == {"StoreFunction", "GenerateFunction", "PurgeMediaFunction"}
+    uploading = {"UploadsFunction", "InspectUploadFunction", "ExpireMediaFunction"}
+    # Documents that are too large for an item.
+    editing = {"ProjectsFunction", "ProjectOperationsFunction", "ProjectVersionsFunction", "ImportProjectFunction"}
+    editing |= {"ListenFunction"}
+    others = {"StoreFunction", "GenerateFunction", "PurgeMediaFunction", "StockFunction"}
+    assert deleting == others | uploading | editing
 
 
 def test_temporary_files_are_gone_after_a_day() -> None:

@@ -105,6 +105,13 @@ def test_the_way_of_a_provider_that_answers_at_once_waits_for_nobody() -> None:
     assert way == ["Next", "Generate", "Next", "Settle"]
 
 
+def test_the_way_of_our_own_work_waits_for_nobody_either() -> None:
+    outcomes = {choice["StringEquals"]: choice["Next"] for choice in STATES["Next"]["Choices"]}
+
+    way = [DEFINITION["StartAt"], outcomes["listen"], STATES["Listen"]["Next"], outcomes["settle"]]
+    assert way == ["Next", "Listen", "Next", "Settle"]
+
+
 @pytest.mark.parametrize("name", ["Await", "AwaitLonger"])
 def test_a_wait_leaves_its_token_only_while_there_is_no_result(name: str) -> None:
     wait = STATES[name]
