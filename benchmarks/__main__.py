@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import memory, posts
+from benchmarks import lists, memory, posts, uploads
 from benchmarks.report import Row, exit_code, table
 from local.cloud import CloudError, Stack, local_cloud
 from local.up import teller
@@ -19,6 +19,7 @@ ROWS: list[Callable[[Stack], Row]] = [
     posts.accepted_per_second,
     memory.store,
     memory.generate,
+    uploads.inspection,
 ]
 
 
@@ -45,6 +46,8 @@ def _measure() -> list[Row]:
         for measure in ROWS:
             say(f"measuring {measure.__name__.replace('_', ' ')}")
             rows.append(measure(stack))
+        say("measuring lists")
+        rows += lists.pages(stack)
         return rows
 
 

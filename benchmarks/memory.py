@@ -54,15 +54,17 @@ def _row(stack: Stack, step: str, function: str) -> Row:
 
 def high_water_bytes(function: str) -> int:
     """The most memory that any process of the function has had. Raises CloudError where that cannot be known."""
-    found = [
-        int(mark[1]) * 1024
-        for process in Path("/proc").glob("[0-9]*")
-        if f"AWS_LAMBDA_FUNCTION_NAME={function}".encode() in _read(process / "environ").split(b"\0")
-        and (mark := re.search(rb"^VmHWM:\s*(\d+) kB$", _read(process / "status"), re.MULTILINE))
-    ]
+    marks = [re.search(rb"^VmHWM:\s*(\d+) kB$", _read(each / "status"), re.MULTILINE) for each in processes(function)]
+    return max(int(mark[1]) * 1024 for mark in marks if mark)
+
+
+def processes(function: str) -> list[Path]:
+    """What the kernel tells of each process of the function. Raises CloudError where there is none to be seen."""
+    variable = f"AWS_LAMBDA_FUNCTION_NAME={function}".encode()
+    found = [each for each in Path("/proc").glob("[0-9]*") if variable in _read(each / "environ").split(b"\0")]
     if not found:
         raise CloudError(f"no process of {function} can be looked into: this needs Linux")
-    return max(found)
+    return found
 
 
 def _read(file: Path) -> bytes:
